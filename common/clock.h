@@ -1,0 +1,14 @@
+/* Now. Tests can set it. Decisions that several machines must agree on use the database's clock, never this one. */
+#pragma once
+
+#include <stdint.h>
+
+/* Milliseconds that only go forward; for deadlines and durations. */
+int64_t clock_monotonic_ms(void);
+int64_t clock_monotonic_us(void);
+/* Milliseconds since 1970 UTC. */
+int64_t clock_wall_ms(void);
+/* "2026-11-22T05:53:11.123456Z" of now; 28 bytes with the NUL. */
+void clock_iso(char out[28]);
+/* For tests: freezes both clocks at this many milliseconds; -1 = real time again. */
+void clock_set_for_tests(int64_t ms);
