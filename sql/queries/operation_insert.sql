@@ -1,0 +1,7 @@
+-- Accepts an operation. Runs in the transaction that checked the rights; its COMMIT is durable and comes before the push.
+-- $1 collection id, $2 user id, $3 type, $4 mutates, $5 queue, $6 config (JSON object, not empty), $7 max attempts
+-- A busy collection: unique violation of operations_one_at_a_time.
+INSERT INTO operations (collection_id, collection_uuid, user_id, type, mutates, queue, config, max_attempts)
+SELECT c.id, c.uuid, $2::bigint, $3::text, $4::boolean, coalesce(c.queue, $5::text), $6::jsonb, $7::integer
+FROM (SELECT $1::bigint AS id) AS wanted LEFT JOIN collections c ON c.id = wanted.id
+RETURNING uuid, queue, to_iso(created_at) AS created_at

@@ -1,0 +1,5 @@
+-- Final operations whose last event may not have been published. $1 limit
+SELECT o.uuid, o.type, o.status, o.attempt, o.user_id, o.collection_uuid, o.percent, o.error_message, o.result
+FROM operations o
+WHERE o.announced_at IS NULL AND o.status IN ('completed', 'failed', 'cancelled') AND o.completed_at < now() - interval '2 seconds'
+ORDER BY o.completed_at LIMIT $1::integer
