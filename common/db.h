@@ -1,0 +1,63 @@
+/* PostgreSQL: one connection a struct, opened when needed and again after it broke. The one place that reads SQLSTATE.
+ * Not for two threads at once. */
+#pragma once
+
+#include "common/scope.h"
+
+#include <libpq-fe.h>
+
+DEFINE_SCOPED(PGresult, PQclear)
+
+struct db;
+
+struct db_options {
+    const char *url;
+    const char *application_name;  /* the task id of a child, else program and worker id */
+    int statement_timeout_ms;      /* 0 = none */
+    int connect_timeout_seconds;   /* 0 = 2 */
+};
+
+/* Copies what it needs; connects at the first query. */
+struct db *db_new(const struct db_options *options);
+void db_free(struct db *db);
+/* The live connection for COPY and the like, connecting if needed. */
+enum status db_connection(struct scope *sc, struct db *db, PGconn **out) must_check;
+/* Closes the connection; the next query opens a new one. */
+void db_disconnect(struct db *db);
+
+/* Runs one statement with text parameters (NULL = SQL null) by the unnamed statement, so it is planned for these values.
+ * Outside a transaction a connection found broken before the statement was sent is opened again once.
+ *
+ * STATUS_UNAVAILABLE: no connection, shutdown, connection limit, disk full, lock or serialization trouble;
+ * STATUS_TIMEOUT: statement_timeout; STATUS_CONFLICT: unique violation; STATUS_LOST: the fence (SQLSTATE OPF01);
+ * STATUS_INVALID: a check, a wrong parameter or a transition refused (SQLSTATE OPT01);
+ * STATUS_NOT_FOUND: no such table (42P01: a generation that was dropped); STATUS_INTERNAL: anything else.
+ * *out (may be NULL) is written only on success; caller: scoped(PGresult). */
+enum status db_query(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params,
+                     PGresult **out) must_check;
+/* db_query with its parameters listed: db_run(sc, db, SQL_X, &rows, id, name). All are const char *. */
+#define db_run(sc, db, sql, out, ...)                                                                                 \
+    db_query((sc), (db), (sql), (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1,  \
+             &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
+
+/* `sql` is a COPY … FROM STDIN; sends all of data[0..len). Statuses as db_query. */
+enum status db_copy_in(struct scope *sc, struct db *db, const char *sql, const void *data, size_t len) must_check;
+
+/* Transactions. A failed statement leaves the transaction aborted: db_rollback, which also is safe outside one.
+ * A COMMIT whose answer got lost is STATUS_UNAVAILABLE: the caller must look at the row to learn what happened. */
+enum status db_begin(struct scope *sc, struct db *db) must_check;
+enum status db_commit(struct scope *sc, struct db *db) must_check;
+void db_rollback(struct db *db);
+
+/* Cells by column name; the column must exist (assert). NULL for SQL null. The pointers live as long as the rows. */
+const char *db_text(const PGresult *rows, int row, const char *column);
+int64_t db_int(const PGresult *rows, int row, const char *column, int64_t if_null);
+double db_real(const PGresult *rows, int row, const char *column, double if_null);
+bool db_bool(const PGresult *rows, int row, const char *column);
+/* Number as a parameter, in the scope's arena. */
+const char *db_number(struct scope *sc, int64_t n);
+/* ISO 8601 UTC with microseconds is what all our statements return for times: to_iso() in SQL. */
+
+/* The SQLSTATE of the last failed statement ("" if none), e.g. for the name of a constraint in db_constraint(). */
+const char *db_sqlstate(const struct db *db);
+const char *db_constraint(const struct db *db);

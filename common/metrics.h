@@ -1,0 +1,18 @@
+/* Counters, gauges and histograms of this process, in Prometheus' text format. The list is metrics.def; any thread may count. */
+#pragma once
+
+#include "common/text.h"
+
+enum metric {
+#define METRIC(name, type, labels, text_name, meaning) METRIC_##name,
+#include "common/metrics.def"
+#undef METRIC
+    METRICS
+};
+
+/* `label1`, `label2`: values of the metric's labels in their order (NULL where it has fewer). Values are copied at first use; at most 512
+ * label sets a metric, further ones are counted under "other". */
+void metrics_add(enum metric m, const char *label1, const char *label2, double amount); /* counters and gauges */
+void metrics_set(enum metric m, const char *label1, const char *label2, double value);  /* gauges */
+void metrics_observe(enum metric m, const char *label1, const char *label2, double seconds); /* histograms */
+void metrics_write(struct text *out);

@@ -1,0 +1,48 @@
+/* Redis, blocking, with a deadline on everything; reconnects by itself with back-off and jitter. Not for two threads at once.
+ * (The relay's subscriber uses hiredis' asynchronous side, in api/relay/subscriber.c.) */
+#pragma once
+
+#include "common/scope.h"
+
+#include <hiredis/hiredis.h>
+
+static inline void redis_reply_free(redisReply *r)
+{
+    freeReplyObject(r);
+}
+DEFINE_SCOPED(redisReply, redis_reply_free)
+
+struct redis;
+
+struct redis_options {
+    const char *url;    /* redis://[user:password@]host[:port][/db], unix:///path; copied */
+    int database;       /* SELECTed after connecting, whatever the URL says */
+    const char *prefix; /* REDIS_PREFIX, may be "" */
+    int timeout_ms;     /* for connecting and for each command; 0 = 1000 */
+};
+
+struct redis *redis_new(const struct redis_options *options);
+void redis_free(struct redis *r);
+/* The options' prefix + name, in the scope's arena: every key and channel goes through this. */
+const char *redis_key(struct scope *sc, const struct redis *r, const char *format, ...) printf_like(3, 4);
+
+/* Runs one command (hiredis format, %s and %b). While a connection is in back-off it fails at once.
+ * STATUS_UNAVAILABLE when Redis is away, loading, read-only, out of memory or too late (the connection is then closed, so a late
+ * answer is never taken for another's); STATUS_INTERNAL for an error reply that is our mistake. Caller: scoped(redisReply). */
+enum status redis_run(struct scope *sc, struct redis *r, redisReply **out, const char *format, ...) must_check;
+/* The same with arguments as an array. */
+enum status redis_run_argv(struct scope *sc, struct redis *r, redisReply **out, int argc, const char **argv,
+                           const size_t *lengths) must_check;
+/* A blocking command: waits up to wait_ms (+ the options' time-out) for the answer. A nil answer is STATUS_OK with *out nil. */
+enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, redisReply **out, const char *format, ...) must_check;
+/* EVALSHA, with EVAL after NOSCRIPT. `script` must be constant text (its SHA-1 is remembered by address). */
+enum status redis_script(struct scope *sc, struct redis *r, const char *script, int keys, int argc, const char **argv,
+                         const size_t *lengths, redisReply **out) must_check;
+/* The connection's descriptor for poll(), -1 when not connected. */
+int redis_fd(const struct redis *r);
+bool redis_is_connected(const struct redis *r);
+/* clock_monotonic_ms() of the last answer of any kind; 0 = never. */
+int64_t redis_heard_ms(const struct redis *r);
+
+/* LPUSH queue:{name} uuid in the queue database. */
+enum status redis_push(struct scope *sc, struct redis *r, const char *queue, const char *uuid) must_check;
