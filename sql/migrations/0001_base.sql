@@ -300,3 +300,12 @@ CREATE TABLE leases (
     holder     text NOT NULL,
     expires_at timestamptz NOT NULL
 );
+
+-- The shape of a generation's table; vec.g<id> are made like it, with the model's dimension. Queries are written against this empty
+-- one, and the vector store puts the generation's name in its place.
+CREATE TABLE vec.g0 (
+    chunk_id    bigint PRIMARY KEY,
+    document_id bigint NOT NULL,
+    version     integer NOT NULL,
+    embedding   halfvec NOT NULL
+);

@@ -1,0 +1,280 @@
+#include "common/store/vector_store.h"
+
+#include "build/queries.h"
+#include "common/text.h"
+
+#include <arpa/inet.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Puts the generation's table, and its type of vector, in the place of the template's. */
+static const char *for_generation(struct scope *sc, const char *sql, const struct generation *g)
+{
+    scoped_text out = {0};
+    for (const char *p = sql; *p;) {
+        if (strncmp(p, "vec.g0", 6) == 0) {
+            text_printf(&out, "vec.g%lld", (long long)g->id);
+            p += 6;
+        } else if (!g->is_half && strncmp(p, "::halfvec", 9) == 0) {
+            text_puts(&out, "::vector");
+            p += 9;
+        } else {
+            text_putc(&out, *p++);
+        }
+    }
+    return arena_strdup(&sc->arena, text_str(&out));
+}
+
+static bool is_half(const char *quantization)
+{
+    return strcmp(quantization, "float32") != 0;
+}
+
+enum status vector_store_active(struct scope *sc, struct db *db, int64_t collection_id, struct generation *out)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, db, SQL_GENERATION_ACTIVE, &rows, db_number(sc, collection_id));
+    if (s != STATUS_OK)
+        return s;
+    if (PQntuples(rows) == 0)
+        return STATUS_NOT_FOUND;
+    *out = (struct generation){
+        .id = db_int(rows, 0, "id", 0),
+        .collection_id = collection_id,
+        .dim = (int)db_int(rows, 0, "dim", 0),
+        .has_graph = db_bool(rows, 0, "has_graph"),
+        .is_half = is_half(db_text(rows, 0, "quantization")),
+        .model = arena_strdup(&sc->arena, db_text(rows, 0, "model")),
+    };
+    return STATUS_OK;
+}
+
+enum status vector_store_create(struct scope *sc, struct db *db, int64_t collection_id, const char *model, int dim,
+                                const char *quantization, struct generation *out)
+{
+    scoped(PGresult) *rows = NULL;
+    const char *collection = db_number(sc, collection_id);
+    enum status s = db_run(sc, db, SQL_GENERATION_INSERT, &rows, collection, model, db_number(sc, dim), quantization);
+    if (s != STATUS_OK)
+        return s;
+    struct generation g = {.id = db_int(rows, 0, "id", 0),
+                           .collection_id = collection_id,
+                           .dim = dim,
+                           .is_half = is_half(quantization),
+                           .model = arena_strdup(&sc->arena, model)};
+    const char *sql = arena_printf(&sc->arena,
+                       "CREATE TABLE vec.g%lld (chunk_id bigint PRIMARY KEY, document_id bigint NOT NULL, "
+                       "version integer NOT NULL, embedding %s(%d) NOT NULL)",
+                       (long long)g.id, g.is_half ? "halfvec" : "vector", dim);
+    s = db_run(sc, db, sql, NULL);
+    /* A vector past 2 kB would go out of line and every exact scan would fetch it back piece by piece. */
+    if (s == STATUS_OK)
+        s = db_run(sc, db,
+                   arena_printf(&sc->arena, "ALTER TABLE vec.g%lld ALTER COLUMN embedding SET STORAGE %s", (long long)g.id,
+                                dim * (g.is_half ? 2 : 4) <= 7900 ? "PLAIN" : "EXTERNAL"),
+                   NULL);
+    if (s == STATUS_OK)
+        s = db_run(sc, db,
+                   arena_printf(&sc->arena, "CREATE INDEX ON vec.g%lld (document_id, version)", (long long)g.id), NULL);
+    if (s == STATUS_OK)
+        s = db_run(sc, db, SQL_GENERATION_ACTIVATE, NULL, collection, db_number(sc, g.id));
+    if (s == STATUS_OK)
+        *out = g;
+    return s;
+}
+
+uint16_t half_from_float(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    uint32_t magnitude = bits & 0x7FFFFFFF;
+    if (magnitude >= 0x47800000) /* 65536 and more, infinities, NaN */
+        return sign | (magnitude > 0x7F800000 ? 0x7E00 : 0x7C00);
+    if (magnitude < 0x38800000) { /* subnormal halves: counted in units of 2^-24 */
+        float absolute;
+        memcpy(&absolute, &magnitude, sizeof absolute);
+        return sign | (uint16_t)lrintf(absolute * 16777216.0f);
+    }
+    uint32_t rounded = magnitude + 0xFFF + (magnitude >> 13 & 1);
+    return sign | (uint16_t)((rounded - 0x38000000) >> 13);
+}
+
+static void put_u16(struct text *t, uint16_t v)
+{
+    v = htons(v);
+    text_append(t, &v, sizeof v);
+}
+
+static void put_u32(struct text *t, uint32_t v)
+{
+    v = htonl(v);
+    text_append(t, &v, sizeof v);
+}
+
+static void put_i64(struct text *t, int64_t v)
+{
+    put_u32(t, (uint32_t)((uint64_t)v >> 32));
+    put_u32(t, (uint32_t)v);
+}
+
+/* One tuple of COPY BINARY: 4 fields, each with its length; a vector is int16 dimension, int16 0, then the elements. */
+static void put_row(struct text *t, const struct generation *g, const struct vector_row *row)
+{
+    put_u16(t, 4);
+    put_u32(t, 8);
+    put_i64(t, row->chunk_id);
+    put_u32(t, 8);
+    put_i64(t, row->document_id);
+    put_u32(t, 4);
+    put_u32(t, (uint32_t)row->version);
+    put_u32(t, 4 + (uint32_t)g->dim * (g->is_half ? 2 : 4));
+    put_u16(t, (uint16_t)g->dim);
+    put_u16(t, 0);
+    for (int i = 0; i < g->dim; i++) {
+        uint32_t bits;
+        memcpy(&bits, &row->embedding[i], sizeof bits);
+        if (g->is_half)
+            put_u16(t, half_from_float(row->embedding[i]));
+        else
+            put_u32(t, bits);
+    }
+}
+
+enum status vector_store_write(struct scope *sc, struct db *db, const struct generation *g, const struct vector_row *rows,
+                               size_t count)
+{
+    scoped_text data = {0};
+    text_append(&data, "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19);
+    for (size_t i = 0; i < count; i++)
+        put_row(&data, g, &rows[i]);
+    put_u16(&data, 0xFFFF);
+    return db_copy_in(sc, db,
+                      arena_printf(&sc->arena, "COPY vec.g%lld (chunk_id, document_id, version, embedding) FROM STDIN BINARY",
+                                   (long long)g->id),
+                      data.data, data.len);
+}
+
+enum status vector_store_remove(struct scope *sc, struct db *db, const struct generation *g, int64_t document_id, int version,
+                                bool older, int64_t *out_removed)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, db, for_generation(sc, SQL_VECTOR_DELETE_VERSION, g), &rows, db_number(sc, document_id),
+                           db_number(sc, version), older ? "true" : "false");
+    if (s == STATUS_OK && out_removed)
+        *out_removed = strtoll(PQcmdTuples(rows), NULL, 10);
+    return s;
+}
+
+static const char *vector_literal(struct scope *sc, const float *v, int dim)
+{
+    scoped_text t = {0};
+    for (int i = 0; i < dim; i++)
+        text_printf(&t, "%c%.7g", i ? ',' : '[', (double)v[i]);
+    text_putc(&t, ']');
+    return arena_strdup(&sc->arena, text_str(&t));
+}
+
+enum { LARGEST_EF_SEARCH = 1000, SMALLEST_EF_SEARCH = 80 };
+
+static enum status run_search(struct scope *sc, struct db *db, const struct generation *g, const char *query, int fetch,
+                              int limit, double threshold, PGresult **out)
+{
+    const char *sql = for_generation(sc, SQL_VECTOR_SEARCH, g);
+    const char *least = arena_printf(&sc->arena, "%.9g", threshold);
+    if (!g->has_graph)
+        return db_run(sc, db, sql, out, query, db_number(sc, fetch), least, db_number(sc, limit));
+    int ef = fetch < SMALLEST_EF_SEARCH ? SMALLEST_EF_SEARCH : fetch > LARGEST_EF_SEARCH ? LARGEST_EF_SEARCH : fetch;
+    enum status s = db_begin(sc, db);
+    if (s == STATUS_OK)
+        s = db_run(sc, db, SQL_VECTOR_SEARCH_SETTINGS, NULL, db_number(sc, ef));
+    if (s == STATUS_OK)
+        s = db_run(sc, db, sql, out, query, db_number(sc, fetch), least, db_number(sc, limit));
+    db_rollback(db);
+    return s;
+}
+
+/* Fetches more than asked for, since chunks of unfinished or replaced versions are among the nearest; widens until there are enough or no
+ * more to be had. */
+static enum status search_generation(struct scope *sc, struct db *db, const struct generation *g, const char *query, int limit,
+                                     double threshold, struct vector_hit **out, size_t *out_count)
+{
+    for (int fetch = limit * 2 + 32;; fetch *= 4) {
+        scoped(PGresult) *rows = NULL;
+        enum status s = run_search(sc, db, g, query, fetch, limit, threshold, &rows);
+        if (s != STATUS_OK)
+            return s;
+        int n = PQntuples(rows);
+        bool is_all = n > 0 && db_int(rows, 0, "fetched", 0) < fetch;
+        bool is_cut_by_score = threshold > 0; /* fewer rows than asked for is what a threshold does */
+        if (n < limit && !is_all && !is_cut_by_score && n > 0 && fetch < 20000)
+            continue;
+        *out = arena_array(&sc->arena, (size_t)n + 1, sizeof **out);
+        for (int i = 0; i < n; i++)
+            (*out)[i] = (struct vector_hit){db_int(rows, i, "chunk_id", 0), db_int(rows, i, "document_id", 0),
+                                            db_real(rows, i, "score", 0)};
+        *out_count = (size_t)n;
+        return STATUS_OK;
+    }
+}
+
+enum status vector_store_search(struct scope *sc, struct db *db, int64_t collection_id, const float *query, int dim, int limit,
+                                double threshold, struct vector_hit **out, size_t *out_count)
+{
+    const char *literal = vector_literal(sc, query, dim);
+    enum status s = STATUS_NOT_FOUND;
+    for (int try = 0; try < 2 && s == STATUS_NOT_FOUND; try++) {
+        struct generation g;
+        if (try > 0)
+            scope_forgive(sc);
+        s = vector_store_active(sc, db, collection_id, &g);
+        if (s == STATUS_NOT_FOUND) {
+            *out = NULL;
+            *out_count = 0;
+            return STATUS_OK;
+        }
+        if (s != STATUS_OK)
+            return s;
+        if (g.dim != dim)
+            return fail(sc, STATUS_INVALID, "the query has %d dimensions, the collection %d", dim, g.dim);
+        s = search_generation(sc, db, &g, literal, limit, threshold, out, out_count);
+    }
+    return s;
+}
+
+enum status vector_store_graph_sql(struct scope *sc, struct db *db, const struct generation *g, const char **out_sql)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, db, "SELECT string_to_array(extversion, '.')::int[] >= ARRAY[0, 8, 4] AS is_sound "
+                                   "FROM pg_extension WHERE extname = 'vector'",
+                           &rows);
+    if (s != STATUS_OK)
+        return s;
+    bool is_sound = PQntuples(rows) > 0 && db_bool(rows, 0, "is_sound");
+    *out_sql = arena_printf(&sc->arena,
+                            "SET LOCAL maintenance_work_mem = '1GB'; %sCREATE INDEX IF NOT EXISTS g%lld_graph ON vec.g%lld "
+                            "USING hnsw (embedding %s) WITH (m = 16, ef_construction = 64)",
+                            is_sound ? "" : "SET LOCAL max_parallel_maintenance_workers = 0; ", (long long)g->id,
+                            (long long)g->id, g->is_half ? "halfvec_ip_ops" : "vector_ip_ops");
+    return STATUS_OK;
+}
+
+enum status vector_store_graph_built(struct scope *sc, struct db *db, int64_t generation_id)
+{
+    return db_run(sc, db, SQL_GENERATION_GRAPH_BUILT, NULL, db_number(sc, generation_id));
+}
+
+enum status vector_store_drop(struct scope *sc, struct db *db, int64_t generation_id)
+{
+    enum status s = db_begin(sc, db);
+    if (s == STATUS_OK)
+        s = db_run(sc, db, "SET LOCAL lock_timeout = '2s'", NULL);
+    if (s == STATUS_OK)
+        s = db_run(sc, db, arena_printf(&sc->arena, "DROP TABLE IF EXISTS vec.g%lld", (long long)generation_id), NULL);
+    if (s == STATUS_OK)
+        s = db_commit(sc, db);
+    if (s != STATUS_OK)
+        db_rollback(db);
+    return s;
+}

@@ -1,0 +1,56 @@
+/* Vectors by generations: one complete set of a collection's vectors each, one of them active. The default store keeps a generation in one
+ * PostgreSQL table, vec.g<id> (pgvector); the interface has the shape that other stores need too. */
+#pragma once
+
+#include "common/db.h"
+
+struct generation {
+    int64_t id;
+    int64_t collection_id;
+    int dim;
+    bool has_graph;
+    bool is_half; /* halfvec (float16, int8) or vector (float32) */
+    const char *model;
+};
+
+/* One chunk's vector on its way in. */
+struct vector_row {
+    int64_t chunk_id;
+    int64_t document_id;
+    int version;
+    const float *embedding; /* [dim], normalised */
+};
+
+struct vector_hit {
+    int64_t chunk_id;
+    int64_t document_id;
+    double score; /* cosine */
+};
+
+/* The generation that readers use. STATUS_NOT_FOUND when the collection has none yet. */
+enum status vector_store_active(struct scope *sc, struct db *db, int64_t collection_id, struct generation *out) must_check;
+/* Makes a collection's first generation and activates it, in the caller's transaction. */
+enum status vector_store_create(struct scope *sc, struct db *db, int64_t collection_id, const char *model, int dim,
+                                const char *quantization, struct generation *out) must_check;
+/* Writes rows by COPY BINARY in the caller's transaction. */
+enum status vector_store_write(struct scope *sc, struct db *db, const struct generation *generation,
+                               const struct vector_row *rows, size_t count) must_check;
+/* Removes a document's rows of this version, and with `older` those of all earlier ones; in the caller's transaction.
+ * *out_removed (may be NULL) is how many. */
+enum status vector_store_remove(struct scope *sc, struct db *db, const struct generation *generation, int64_t document_id,
+                                int version, bool older, int64_t *out_removed) must_check;
+/* The `limit` nearest visible chunks of a collection with a score of at least `threshold`, best first, in the arena. A collection without
+ * vectors has none: STATUS_OK. STATUS_INVALID when the query's dimension is not the generation's. A generation dropped meanwhile
+ * is looked up again, once. Must not be called inside a transaction. */
+enum status vector_store_search(struct scope *sc, struct db *db, int64_t collection_id, const float *query, int dim,
+                                int limit, double threshold, struct vector_hit **out, size_t *out_count) must_check;
+/* The statement that builds a generation's HNSW graph, in the arena, to be run by someone who can wait; serial before pgvector 0.8.4
+ * (parallel builds leaked memory of other tables: CVE-2026-3172). Then vector_store_graph_built(). */
+enum status vector_store_graph_sql(struct scope *sc, struct db *db, const struct generation *generation,
+                                   const char **out_sql) must_check;
+enum status vector_store_graph_built(struct scope *sc, struct db *db, int64_t generation_id) must_check;
+/* Drops a generation's table, waiting at most 2 s for its readers. */
+enum status vector_store_drop(struct scope *sc, struct db *db, int64_t generation_id) must_check;
+
+/* IEEE half precision, round to nearest even; overflow becomes infinity. Exposed for tests. */
+uint16_t half_from_float(float f);
