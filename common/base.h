@@ -7,7 +7,7 @@
 #define array_len(a) (sizeof(a) / sizeof((a)[0]))
 
 #define must_check __attribute__((warn_unused_result))
-#define printf_like(format, first) __attribute__((format(printf, format, first)))
+#define printf_like(text, first) __attribute__((format(printf, text, first)))
 
 /* A variable declared `scoped(PGresult) *rows` is released by the function that DEFINE_SCOPED named when it
  * goes out of scope. Set it to NULL to give it away. */

@@ -42,5 +42,5 @@ void clock_iso(char out[28])
     gmtime_r(&seconds, &tm);
     char date[20];
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out, 28, "%s.%06dZ", date, (int)(us % 1000000));
+    snprintf(out, 28, "%s.%06uZ", date, (unsigned)(us % 1000000) % 1000000u);
 }
