@@ -1,0 +1,231 @@
+#include "worker/tasks/ingest.h"
+
+#include "build/queries.h"
+#include "common/log.h"
+#include "worker/embed/client.h"
+#include "worker/embed/model.h"
+#include "worker/extract/extract.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool has_to_stop(void *context)
+{
+    struct task *task = context;
+    task_heartbeat(task);
+    struct scope sc;
+    scope_init(&sc, task->operation_id);
+    bool is_over = task_check(&sc, task) == STATUS_CANCELLED;
+    scope_done(&sc);
+    return is_over;
+}
+
+/* Chunks never exceed what the model reads: the rest of a longer one would not be found by any search. */
+static void choose_sizes(struct ingest *in)
+{
+    const struct settings *s = in->task->settings;
+    int most = in->model->max_tokens - 2;
+    in->chunk_size = in->collection.chunk_size > 0 ? in->collection.chunk_size : (int)s->default_chunk_size;
+    in->chunk_overlap = in->collection.chunk_overlap >= 0 ? in->collection.chunk_overlap : (int)s->default_chunk_overlap;
+    if (in->chunk_size > most) {
+        in->chunk_note = "chunk_size was larger than what the model reads; its limit was used";
+        in->chunk_size = most;
+    }
+    if (in->chunk_overlap >= in->chunk_size)
+        in->chunk_overlap = in->chunk_size / 5;
+}
+
+static enum status open_model(struct scope *sc, struct ingest *in)
+{
+    char error[256];
+    const char *folder = arena_printf(&sc->arena, "%s/%s", in->task->settings->model_dir, in->collection.model);
+    in->model = embed_model_open(folder, error, sizeof error);
+    if (!in->model)
+        return fail(sc, STATUS_INVALID, "the model %s cannot be used: %s", in->collection.model, error);
+    choose_sizes(in);
+    return STATUS_OK;
+}
+
+static enum status open_all(struct scope *sc, struct ingest *in, int64_t source_id)
+{
+    struct task *task = in->task;
+    enum status s = document_store_source(sc, task->db, source_id, task->collection_id, &in->source);
+    if (s == STATUS_OK)
+        s = open_model(sc, in);
+    if (s != STATUS_OK)
+        return s;
+    s = vector_store_active(sc, task->db, task->collection_id, &in->generation);
+    in->has_generation = s == STATUS_OK;
+    if (s != STATUS_OK && s != STATUS_NOT_FOUND)
+        return s;
+    struct extract_limits limits = {
+        .max_file_bytes = (uint64_t)task->settings->max_file_bytes,
+        .max_text_bytes = (uint64_t)task->settings->max_text_bytes,
+        .seconds = (int)task->settings->extract_seconds,
+        .memory_mb = (int)task->settings->extract_memory_mb,
+    };
+    in->extractor = extractor_new(&limits, task->executable);
+    in->embedder = embed_client_new(task->embedder_socket);
+    embed_client_on_wait(in->embedder, has_to_stop, task);
+    return STATUS_OK;
+}
+
+static void close_all(struct ingest *in)
+{
+    extractor_free(in->extractor);
+    embed_client_free(in->embedder);
+    embed_model_close(in->model);
+    if (in->root_fd >= 0)
+        close(in->root_fd);
+}
+
+/* In a fenced transaction, since a lapsed attempt must not undo what its successor noted. */
+static enum status note_run(struct scope *sc, struct ingest *in, const char *state, const char *error)
+{
+    enum status s = db_begin(sc, in->task->db);
+    if (s == STATUS_OK)
+        s = document_store_source_run(sc, in->task->db, in->source.id, state, error);
+    if (s == STATUS_OK)
+        return task_commit(sc, in->task);
+    db_rollback(in->task->db);
+    return s;
+}
+
+static const char *summary(struct scope *sc, const struct ingest *in)
+{
+    scoped_text t = {0};
+    json_open(&t, NULL, '{');
+    json_int(&t, "documents_processed", in->task->processed);
+    json_int(&t, "documents_failed", in->task->failed);
+    json_int(&t, "total_files_found", in->found);
+    json_int(&t, "new_documents_registered", in->registered);
+    json_int(&t, "documents_updated", in->updated);
+    json_int(&t, "unchanged_documents_skipped", in->unchanged);
+    json_int(&t, "duplicate_documents_skipped", in->duplicates);
+    json_int(&t, "chunks_created", in->chunks_written);
+    json_int(&t, "tokens_embedded", in->tokens_embedded);
+    if (in->chunk_note)
+        json_text(&t, "note", in->chunk_note);
+    json_close(&t, '}');
+    return arena_strdup(&sc->arena, text_str(&t));
+}
+
+static enum status finish(struct scope *sc, struct ingest *in, const char *last_stage)
+{
+    struct task *task = in->task;
+    enum status s = ingest_build_graph(sc, in);
+    if (s != STATUS_OK)
+        return s;
+    bool is_all_failed = task->failed > 0 && task->failed == task->processed && in->unchanged + in->duplicates == 0;
+    s = note_run(sc, in, is_all_failed ? "failed" : task->failed ? "partial" : "success", in->first_problem);
+    if (s != STATUS_OK)
+        return s;
+    if (is_all_failed)
+        return fail(sc, STATUS_INVALID, "none of the %lld documents could be read; the first one: %s", (long long)task->failed,
+                    in->first_problem ? in->first_problem : "unknown");
+    task->result_json = summary(sc, in);
+    task->collection_status = "ready";
+    task->collection_message = task->failed > 0 ? "Completed with errors" : NULL;
+    task_event(sc, task, last_stage, 100, NULL, task->result_json, TASK_EVENT_ALWAYS);
+    return STATUS_OK;
+}
+
+static enum status ingest_run(struct scope *sc, struct task *task, int64_t source_id, const char *last_stage)
+{
+    struct ingest in = {.task = task, .root_fd = -1};
+    enum status s = document_store_collection(sc, task->db, task->collection_id, &in.collection);
+    if (s == STATUS_OK)
+        s = open_all(sc, &in, source_id);
+    if (s == STATUS_OK)
+        s = document_store_remove_leftovers(sc, task->db, task->collection_id, task->task_id);
+    if (s == STATUS_OK)
+        s = note_run(sc, &in, "running", NULL);
+    if (s == STATUS_OK)
+        s = ingest_scan(sc, &in);
+    if (s == STATUS_OK)
+        s = ingest_write(sc, &in);
+    if (s == STATUS_OK)
+        s = finish(sc, &in, last_stage);
+    close_all(&in);
+    return s;
+}
+
+enum status ingest_append(struct scope *sc, struct task *task)
+{
+    int64_t source_id = json_get_int(task->config, "source_id", 0);
+    if (source_id == 0)
+        return fail(sc, STATUS_INVALID, "the operation names no source");
+    return ingest_run(sc, task, source_id, "append_completed");
+}
+
+enum status ingest_index(struct scope *sc, struct task *task)
+{
+    int64_t source_id = json_get_int(task->config, "source_id", 0);
+    if (source_id != 0)
+        return ingest_run(sc, task, source_id, "index_completed");
+    /* An empty collection: its vectors' table is made at the first vector, so there is only the model to look at. */
+    struct ingest in = {.task = task, .root_fd = -1};
+    enum status s = document_store_collection(sc, task->db, task->collection_id, &in.collection);
+    if (s == STATUS_OK)
+        s = open_model(sc, &in);
+    embed_model_close(in.model);
+    if (s != STATUS_OK)
+        return s;
+    task->total = 0;
+    task->result_json = "{\"documents_processed\":0}";
+    task->collection_status = "ready";
+    task_event(sc, task, "index_completed", 100, NULL, task->result_json, TASK_EVENT_ALWAYS);
+    return STATUS_OK;
+}
+
+/* ---- the graph ---- */
+
+enum status ingest_run_long(struct scope *sc, struct task *task, const char *sql)
+{
+    PGconn *conn;
+    enum status s = db_connection(sc, task->db, &conn);
+    if (s != STATUS_OK)
+        return s;
+    if (!PQsendQuery(conn, sql))
+        return fail(sc, STATUS_UNAVAILABLE, "the database went away");
+    while (PQisBusy(conn)) {
+        struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
+        int n = poll(&p, 1, 500);
+        task_heartbeat(task);
+        if (n > 0 && !PQconsumeInput(conn))
+            return fail(sc, STATUS_UNAVAILABLE, "the database went away");
+        s = task_check(sc, task);
+        if (s != STATUS_OK) {
+            db_disconnect(task->db); /* with client_connection_check_interval the server stops too */
+            return s;
+        }
+    }
+    for (PGresult *r; (r = PQgetResult(conn));) {
+        ExecStatusType kind = PQresultStatus(r);
+        if (kind != PGRES_COMMAND_OK && kind != PGRES_TUPLES_OK && s == STATUS_OK)
+            s = fail(sc, STATUS_UNAVAILABLE, "a long statement failed: %s", PQresultErrorMessage(r));
+        PQclear(r);
+    }
+    return s;
+}
+
+enum status ingest_build_graph(struct scope *sc, struct ingest *in)
+{
+    if (!in->has_generation || in->generation.has_graph || in->stats.vectors <= in->task->settings->exact_scan_rows)
+        return STATUS_OK;
+    struct task *task = in->task;
+    const char *sql;
+    enum status s = vector_store_graph_sql(sc, task->db, &in->generation, &sql);
+    if (s == STATUS_OK)
+        s = db_begin(sc, task->db);
+    if (s == STATUS_OK)
+        s = ingest_run_long(sc, task, sql);
+    if (s == STATUS_OK)
+        s = vector_store_graph_built(sc, task->db, in->generation.id);
+    if (s == STATUS_OK)
+        return task_commit(sc, task);
+    db_rollback(task->db);
+    return s;
+}

@@ -1,0 +1,40 @@
+/* Reading a source into a collection, as INDEX and APPEND do: scan and register (ingest_scan.c), then extract, chunk, embed and write
+ * (ingest_write.c). What was committed stays, so a later attempt goes on from there. */
+#pragma once
+
+#include "common/store/document_store.h"
+#include "worker/task.h"
+
+struct extractor;
+struct embed_client;
+struct embed_model;
+
+struct ingest {
+    struct task *task;
+    struct ingest_collection collection;
+    struct ingest_source source;
+    struct collection_stats stats;
+    struct extractor *extractor;
+    struct embed_client *embedder;
+    struct embed_model *model; /* for its tokenizer: chunks are measured in the model's tokens */
+    bool has_generation;
+    struct generation generation;
+    int chunk_size, chunk_overlap;
+    const char *chunk_note; /* what was done instead of what was asked for; NULL = nothing */
+    int root_fd;            /* of the source root that holds the directory */
+
+    /* Of the scan. */
+    int64_t found, registered, updated, unchanged, scan_errors, duplicates;
+    /* Of the writing. */
+    int64_t chunks_written, tokens_embedded;
+    const char *first_problem; /* reason of the first failed document */
+};
+
+/* Walks the source and brings `documents` up to date with it. STATUS_UNAVAILABLE when the source is away: never "all deleted". */
+enum status ingest_scan(struct scope *sc, struct ingest *in) must_check;
+/* Reads, chunks, embeds and writes every pending document of the source. */
+enum status ingest_write(struct scope *sc, struct ingest *in) must_check;
+/* Builds the generation's graph when it has grown past EXACT_SCAN_ROWS. */
+enum status ingest_build_graph(struct scope *sc, struct ingest *in) must_check;
+/* Runs one long statement, keeping the supervisor informed and stopping when the task is told to. */
+enum status ingest_run_long(struct scope *sc, struct task *task, const char *sql) must_check;

@@ -1,0 +1,401 @@
+#include "worker/tasks/ingest.h"
+
+#include "build/queries.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "worker/chunk/chunk.h"
+#include "worker/embed/client.h"
+#include "worker/embed/model.h"
+#include "worker/extract/extract.h"
+#include "worker/source/directory.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    DOCUMENTS_AT_A_TIME = 50,
+    MOST_ROWS_A_TRANSACTION = 512,
+    EMBED_TIMEOUT_MS = 120000,
+    BATCH_ARENA_BYTES = 32 << 20,
+};
+
+/* A document whose chunks are ready to be embedded. */
+struct ready_document {
+    const struct pending_document *from;
+    const char *mime_type, *metadata_json;
+    const char *problem, *category; /* set: to be recorded as failed */
+    struct chunk *chunks;
+    size_t count;
+    const char *text;
+};
+
+/* Documents that are embedded and committed together. */
+struct group {
+    struct scope sc; /* owns their texts */
+    struct ready_document documents[DOCUMENTS_AT_A_TIME];
+    size_t count, chunks;
+};
+
+/* ---- reading ---- */
+
+static void give_up_on(struct ready_document *d, const char *problem, const char *category)
+{
+    d->problem = problem;
+    d->category = category;
+    d->count = 0;
+}
+
+static const char *category_of(enum error_class class)
+{
+    return class == ERROR_TRANSIENT || class == ERROR_RESOURCE ? "transient" : class == ERROR_PERMANENT ? "permanent" : "unknown";
+}
+
+static const char *metadata_of(struct scope *sc, const struct extract_result *r)
+{
+    if (!r->title || !*r->title)
+        return NULL;
+    scoped_text t = {0};
+    json_open(&t, NULL, '{');
+    json_text(&t, "title", r->title);
+    json_close(&t, '}');
+    return arena_strdup(&sc->arena, text_str(&t));
+}
+
+static size_t model_spans(void *context, struct scope *sc, const char *text, size_t len, struct token_span **out)
+{
+    const struct embed_model *model = context;
+    struct token_span *spans = NULL;
+    size_t count = 0;
+    tokenizer_encode_spans(model->tokenizer, text, len, &spans, &count);
+    struct token_span *kept = arena_array(&sc->arena, count + 1, sizeof *kept);
+    if (count > 0)
+        memcpy(kept, spans, count * sizeof *kept);
+    free(spans);
+    *out = kept;
+    return count;
+}
+
+static enum status read_document(struct scope *sc, struct ingest *in, struct group *g, struct ready_document *d)
+{
+    struct task *task = in->task;
+    struct path_bytes path = d->from->path;
+    scoped_fd int fd = -1;
+    enum status s = source_open_file(&g->sc, task->settings->source_roots, path.bytes, path.len, &fd);
+    if (s != STATUS_OK) {
+        give_up_on(d, g->sc.problem_text, category_of(status_class(s)));
+        scope_forgive(&g->sc);
+        return STATUS_OK;
+    }
+    struct extract_result r = {0};
+    s = extractor_run(&g->sc, in->extractor, fd, d->from->name, &r);
+    if (s != STATUS_OK) {
+        give_up_on(d, g->sc.problem_text ? g->sc.problem_text : status_text(s), category_of(status_class(s)));
+        scope_forgive(&g->sc);
+        d->mime_type = r.mime_type;
+        return task_check(sc, task);
+    }
+    d->mime_type = r.mime_type;
+    d->metadata_json = metadata_of(&g->sc, &r);
+    d->text = r.text;
+    struct token_counter counter = {.spans = model_spans, .context = in->model};
+    struct chunk_options options = {.strategy = in->collection.strategy ? in->collection.strategy : "recursive",
+                                    .size = (size_t)in->chunk_size,
+                                    .overlap = (size_t)in->chunk_overlap};
+    const char *note = NULL;
+    s = chunk_text(&g->sc, &options, &counter, r.text, r.text_len, &d->chunks, &d->count, &note);
+    if (s != STATUS_OK)
+        return s;
+    if (note)
+        in->chunk_note = note;
+    if (d->count == 0)
+        give_up_on(d, "there is no text in it", "permanent");
+    return STATUS_OK;
+}
+
+/* ---- writing ---- */
+
+/* Rows of one transaction and what they change. */
+struct change {
+    int64_t documents, vectors, bytes, failed;
+};
+
+static enum status ensure_generation(struct scope *sc, struct ingest *in, int dim)
+{
+    if (in->has_generation)
+        return STATUS_OK;
+    enum status s = vector_store_create(sc, in->task->db, in->task->collection_id, in->collection.model, dim,
+                                        in->collection.quantization, &in->generation);
+    if (s == STATUS_OK)
+        in->generation.model = in->collection.model;
+    return s;
+}
+
+static const char *chunk_metadata(struct scope *sc, const struct chunk *c)
+{
+    if (!c->heading || !*c->heading)
+        return NULL;
+    scoped_text t = {0};
+    json_open(&t, NULL, '{');
+    json_text(&t, "heading", c->heading);
+    json_close(&t, '}');
+    return arena_strdup(&sc->arena, text_str(&t));
+}
+
+static enum status write_rows(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t from, size_t count,
+                              const float *vectors, int dim)
+{
+    int64_t *ids = arena_array(&sc->arena, count, sizeof *ids);
+    struct chunk_row *rows = arena_array(&sc->arena, count, sizeof *rows);
+    struct vector_row *embeddings = arena_array(&sc->arena, count, sizeof *embeddings);
+    enum status s = document_store_reserve(sc, in->task->db, count, ids);
+    if (s != STATUS_OK)
+        return s;
+    for (size_t i = 0; i < count; i++) {
+        const struct chunk *c = &d->chunks[from + i];
+        rows[i] = (struct chunk_row){.id = ids[i],
+                                     .document_id = d->from->id,
+                                     .version = d->from->next_version,
+                                     .ordinal = (int)(from + i),
+                                     .tokens = (int)c->tokens,
+                                     .start = (uint32_t)c->start,
+                                     .end = (uint32_t)c->end,
+                                     .content = d->text + c->start,
+                                     .content_len = c->end - c->start,
+                                     .metadata_json = chunk_metadata(sc, c)};
+        embeddings[i] = (struct vector_row){ids[i], d->from->id, d->from->next_version, vectors + i * (size_t)dim};
+    }
+    s = document_store_write_chunks(sc, in->task->db, in->task->collection_id, rows, count);
+    if (s == STATUS_OK)
+        s = vector_store_write(sc, in->task->db, &in->generation, embeddings, count);
+    return s;
+}
+
+static enum status settle_document(struct scope *sc, struct ingest *in, const struct ready_document *d, struct change *change)
+{
+    struct task *task = in->task;
+    const struct pending_document *p = d->from;
+    int64_t removed = 0;
+    enum status s;
+    if (d->problem) {
+        s = document_store_failed(sc, task->db, in->has_generation ? &in->generation : NULL, task->collection_id, p->id,
+                                  p->live_version, d->problem, d->category, d->mime_type, &removed);
+        change->failed++;
+        change->documents -= p->live_version > 0;
+        change->bytes -= p->live_version > 0 ? p->size : 0;
+    } else {
+        s = document_store_done(sc, task->db, &in->generation, task->collection_id, p->id, p->next_version, (int)d->count,
+                                d->mime_type, d->metadata_json, &removed);
+        change->documents += p->live_version == 0;
+        change->bytes += p->live_version == 0 ? p->size : 0;
+        change->vectors += (int64_t)d->count;
+    }
+    change->vectors -= removed;
+    return s;
+}
+
+/* The fence comes before the counters (lock order: documents, operations, collections); COMMIT follows at once. */
+static enum status commit(struct scope *sc, struct ingest *in, const struct change *change)
+{
+    struct task *task = in->task;
+    enum status s = db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
+    if (s == STATUS_OK)
+        s = document_store_count(sc, task->db, task->collection_id, change->documents, change->vectors, change->bytes,
+                                 change->failed, &in->stats);
+    return s == STATUS_OK ? task_commit(sc, task) : s;
+}
+
+static void tell(struct scope *sc, struct ingest *in, const struct ready_document *d)
+{
+    struct task *task = in->task;
+    double percent = task->total > 0 ? 100.0 * (double)task->processed / (double)task->total : 100;
+    scoped_text t = {0};
+    json_open(&t, NULL, '{');
+    json_int(&t, "processed", task->processed);
+    json_int(&t, "processed_files", task->processed);
+    json_int(&t, "failed", task->failed);
+    json_int(&t, "total", task->total);
+    json_int(&t, "total_files", task->total);
+    json_text(&t, "current_document", d->from->name);
+    json_text(&t, "current_file", d->from->name);
+    json_real(&t, "progress_percent", percent);
+    json_int(&t, "chunks_created", in->chunks_written);
+    if (d->problem)
+        json_text(&t, "error", d->problem);
+    json_open(&t, "stats", '{');
+    json_int(&t, "document_count", in->stats.documents);
+    json_int(&t, "vector_count", in->stats.vectors);
+    json_int(&t, "total_size_bytes", in->stats.bytes);
+    json_close(&t, '}');
+    json_close(&t, '}');
+    bool is_notable = d->problem || task->processed == 1 || task->processed == task->total;
+    task_event(sc, task, "document_processed", percent, d->from->name, text_str(&t), is_notable ? TASK_EVENT_ALWAYS : 0);
+}
+
+static void account(struct scope *sc, struct ingest *in, const struct group *g)
+{
+    for (size_t i = 0; i < g->count; i++) {
+        const struct ready_document *d = &g->documents[i];
+        in->task->processed++;
+        if (d->problem) {
+            in->task->failed++;
+            if (!in->first_problem)
+                in->first_problem = arena_printf(&sc->arena, "%s: %s", d->from->name, d->problem);
+            log_info("document_failed", log_text("operation", in->task->operation_id), log_text("document", d->from->name),
+                     log_text("reason", d->problem));
+        }
+        metrics_add(METRIC_DOCUMENTS, d->problem ? "failed" : "completed", NULL, 1);
+        tell(sc, in, d);
+    }
+}
+
+static enum status embed(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t from, size_t count,
+                         struct embed_answer *out)
+{
+    struct embed_text *texts = arena_array(&sc->arena, count, sizeof *texts);
+    for (size_t i = 0; i < count; i++)
+        texts[i] = (struct embed_text){d->text + d->chunks[from + i].start, d->chunks[from + i].end - d->chunks[from + i].start};
+    enum status s = embed_client_run(sc, in->embedder, in->collection.model, EMBED_PASSAGE, in->task->operation_id, texts, count,
+                                     EMBED_TIMEOUT_MS, out, NULL);
+    if (s == STATUS_OK)
+        in->tokens_embedded += out->tokens;
+    return s;
+}
+
+/* A document larger than one transaction: all but its last part are committed unseen. */
+static enum status write_early_parts(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t *io_from)
+{
+    while (d->count - *io_from > MOST_ROWS_A_TRANSACTION) {
+        struct scope part;
+        scope_init(&part, sc->trace_id);
+        struct embed_answer a;
+        enum status s = embed(&part, in, d, *io_from, MOST_ROWS_A_TRANSACTION, &a);
+        if (s == STATUS_OK)
+            s = task_check(&part, in->task);
+        if (s == STATUS_OK)
+            s = db_begin(&part, in->task->db);
+        if (s == STATUS_OK)
+            s = ensure_generation(&part, in, a.dim);
+        if (s == STATUS_OK)
+            s = document_store_begin(&part, in->task->db, d->from->id);
+        if (s == STATUS_OK)
+            s = write_rows(&part, in, d, *io_from, MOST_ROWS_A_TRANSACTION, a.vectors, a.dim);
+        if (s == STATUS_OK)
+            s = task_commit(&part, in->task);
+        if (s != STATUS_OK) {
+            db_rollback(in->task->db);
+            s = fail(sc, s, "%s", part.problem_text ? part.problem_text : status_text(s));
+        }
+        scope_done(&part);
+        if (s != STATUS_OK)
+            return s;
+        in->has_generation = true;
+        *io_from += MOST_ROWS_A_TRANSACTION;
+    }
+    return STATUS_OK;
+}
+
+static enum status write_group(struct scope *sc, struct ingest *in, struct group *g)
+{
+    struct embed_answer answers[DOCUMENTS_AT_A_TIME];
+    size_t from[DOCUMENTS_AT_A_TIME] = {0};
+    int dim = 0;
+    enum status s = STATUS_OK;
+    for (size_t i = 0; i < g->count && s == STATUS_OK; i++) {
+        const struct ready_document *d = &g->documents[i];
+        if (d->problem)
+            continue;
+        s = write_early_parts(&g->sc, in, d, &from[i]);
+        if (s == STATUS_OK)
+            s = embed(&g->sc, in, d, from[i], d->count - from[i], &answers[i]);
+        if (s == STATUS_OK)
+            dim = answers[i].dim;
+    }
+    if (s == STATUS_OK)
+        s = task_check(&g->sc, in->task);
+    if (s == STATUS_OK)
+        s = db_begin(&g->sc, in->task->db);
+    if (s == STATUS_OK && dim > 0)
+        s = ensure_generation(&g->sc, in, dim);
+    struct change change = {0};
+    for (size_t i = 0; i < g->count && s == STATUS_OK; i++) {
+        const struct ready_document *d = &g->documents[i];
+        if (!d->problem)
+            s = write_rows(&g->sc, in, d, from[i], d->count - from[i], answers[i].vectors, dim);
+        if (s == STATUS_OK)
+            s = settle_document(&g->sc, in, d, &change);
+    }
+    if (s == STATUS_OK)
+        s = commit(&g->sc, in, &change);
+    if (s != STATUS_OK) {
+        db_rollback(in->task->db);
+        return fail(sc, s, "%s", g->sc.problem_text ? g->sc.problem_text : status_text(s));
+    }
+    if (dim > 0)
+        in->has_generation = true;
+    for (size_t i = 0; i < g->count; i++)
+        in->chunks_written += (int64_t)g->documents[i].count;
+    metrics_add(METRIC_CHUNKS, NULL, NULL, (double)g->chunks);
+    account(sc, in, g);
+    return STATUS_OK;
+}
+
+static void group_reset(struct group *g, const char *trace_id)
+{
+    scope_done(&g->sc);
+    scope_init(&g->sc, trace_id);
+    g->count = g->chunks = 0;
+}
+
+static bool is_full(const struct ingest *in, const struct group *g)
+{
+    return g->count == DOCUMENTS_AT_A_TIME || g->chunks >= (size_t)in->task->settings->embedding_batch_size ||
+           g->sc.arena.used_bytes > BATCH_ARENA_BYTES;
+}
+
+static enum status write_page(struct scope *sc, struct ingest *in, struct group *g, const struct pending_document *page, size_t count)
+{
+    enum status s = STATUS_OK;
+    group_reset(g, sc->trace_id);
+    for (size_t i = 0; i < count && s == STATUS_OK; i++) {
+        struct ready_document *d = &g->documents[g->count++];
+        *d = (struct ready_document){.from = &page[i]};
+        task_heartbeat(in->task);
+        s = task_check(sc, in->task);
+        if (s == STATUS_OK)
+            s = read_document(sc, in, g, d);
+        g->chunks += d->count;
+        if (s == STATUS_OK && (is_full(in, g) || i + 1 == count)) {
+            s = write_group(sc, in, g);
+            group_reset(g, sc->trace_id);
+        }
+    }
+    return s;
+}
+
+enum status ingest_write(struct scope *sc, struct ingest *in)
+{
+    struct task *task = in->task;
+    struct group *g = must_calloc(1, sizeof *g);
+    scope_init(&g->sc, sc->trace_id);
+    enum status s = STATUS_OK;
+    for (int64_t after = 0; s == STATUS_OK;) {
+        struct scope page_scope;
+        scope_init(&page_scope, sc->trace_id);
+        struct pending_document *page;
+        size_t count = 0;
+        s = document_store_pending(&page_scope, task->db, in->source.id, after, DOCUMENTS_AT_A_TIME, &page, &count);
+        if (s != STATUS_OK)
+            s = fail(sc, s, "%s", page_scope.problem_text ? page_scope.problem_text : status_text(s));
+        else if (count > 0)
+            s = write_page(sc, in, g, page, count);
+        if (count > 0)
+            after = page[count - 1].id;
+        scope_done(&page_scope);
+        if (count == 0)
+            break;
+    }
+    scope_done(&g->sc);
+    free(g);
+    return s;
+}
