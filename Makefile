@@ -1,0 +1,113 @@
+# Opstream. `make help` lists the targets. Everything that is built goes below build/; SAN=address,undefined or SAN=thread builds a flavour
+# of its own beside the plain one.
+
+SHELL    := /bin/bash
+CC       ?= gcc
+comma    := ,
+FLAVOUR  := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),plain)$(if $(filter clang%,$(notdir $(CC))),-clang)
+BUILD    := build/$(FLAVOUR)
+BIN      := $(if $(filter plain,$(FLAVOUR)),build/bin,$(BUILD)/bin)
+PG_INC   := $(shell pg_config --includedir 2>/dev/null)
+
+WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef
+HARDEN   := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1,-O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
+CFLAGS   := -std=gnu17 -D_GNU_SOURCE -g -I. -isystem $(PG_INC) $(if $(wildcard /usr/include/libxml2),-isystem /usr/include/libxml2) -fPIE -pthread $(WARN) $(HARDEN)
+LDFLAGS  := -pie -pthread $(if $(SAN),-fsanitize=$(SAN)) -Wl,-z,relro,-z,now
+LIBS_COMMON := -lpq -lhiredis -lcjson -lssl -lcrypto -largon2 -lcrypt -lm
+LIBS_API := -lmicrohttpd -lwebsockets -luv -lcurl -lz
+LIBS_WORKER := -lmicrohttpd -lxml2 -larchive -lmagic -luchardet -lutf8proc -lseccomp -ldl
+
+sources   = $(shell find $(1) -name '*.c' 2>/dev/null | sort)
+objects   = $(patsubst %.c,$(BUILD)/%.o,$(call sources,$(1)))
+COMMON   := $(call objects,common sql)
+API      := $(filter-out $(BUILD)/api/main.o,$(call objects,api))
+WORKER   := $(filter-out $(BUILD)/worker/main.o,$(call objects,worker))
+UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+STORE    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/store/test_*.c))
+SUPPORT  := $(call objects,tests/support)
+BENCH    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+GENERATED := build/queries.h build/migrations.h
+
+.PHONY: all
+all: $(BIN)/opstream-api $(BIN)/opstream-worker ## build both programs
+
+build/queries.h: sql/embed.awk $(wildcard sql/queries/*.sql)
+	@mkdir -p build
+	@LC_ALL=C awk -f sql/embed.awk $(sort $(wildcard sql/queries/*.sql)) >$@.tmp && mv $@.tmp $@
+build/migrations.h: sql/embed.awk $(wildcard sql/migrations/*.sql)
+	@mkdir -p build
+	@LC_ALL=C awk -v migrations=1 -f sql/embed.awk $(sort $(wildcard sql/migrations/*.sql)) >$@.tmp && mv $@.tmp $@
+
+$(BUILD)/worker/embed/cpu%.o: HARDEN_EXTRA := $(if $(SAN),,-O3)
+$(BUILD)/%.o: %.c | $(GENERATED)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(HARDEN_EXTRA) -MMD -MP -c $< -o $@
+
+$(BUILD)/libcommon.a: $(COMMON)
+$(BUILD)/libapi.a: $(API)
+$(BUILD)/libworker.a: $(WORKER)
+$(BUILD)/libsupport.a: $(SUPPORT)
+$(BUILD)/%.a:
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(BIN)/opstream-api: $(BUILD)/api/main.o $(BUILD)/libapi.a $(BUILD)/libcommon.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_API) $(LIBS_COMMON)
+$(BIN)/opstream-worker: $(BUILD)/worker/main.o $(BUILD)/libworker.a $(BUILD)/libcommon.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_WORKER) $(LIBS_COMMON)
+
+TEST_LIBS := $(BUILD)/libapi.a $(BUILD)/libworker.a $(BUILD)/libsupport.a $(BUILD)/libcommon.a
+$(UNIT) $(STORE) $(BENCH): %: %.o $(TEST_LIBS)
+	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(TEST_LIBS) -Wl,--end-group -lcmocka $(LIBS_API) $(LIBS_WORKER) $(LIBS_COMMON)
+
+.PHONY: setup
+setup: ## install what is missing: packages, pgvector, the model
+	@scripts/setup.sh
+
+.PHONY: demo
+demo: setup ## set up, start everything, index a folder live, ask questions (DOCS=folder for your own)
+	@$(MAKE) --no-print-directory -s all
+	@scripts/demo.sh $(DOCS)
+
+.PHONY: up down clean-data
+up: ## start PostgreSQL, Redis, API and worker in the background
+	@$(MAKE) --no-print-directory -s all
+	@scripts/up.sh
+down: ## stop them; the data stay
+	@scripts/down.sh
+clean-data: down ## remove the data of make up
+	@rm -rf build/run && echo "removed build/run"
+
+.PHONY: test test-unit test-store build-tests
+test: setup ## set up, then run all tests
+	@scripts/test.sh
+build-tests: all $(UNIT) $(STORE)
+test-unit: $(UNIT) ## unit tests only: seconds
+	@scripts/run-tests.sh $(UNIT)
+test-store: $(STORE) ## store tests against a private PostgreSQL and Redis
+	@scripts/with-services.sh scripts/run-tests.sh $(STORE)
+
+.PHONY: check format
+check: ## format, static analysis, builds by gcc and clang
+	@scripts/check.sh
+format: ## reformat the C sources
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+.PHONY: bench fuzz
+bench: all $(BENCH) ## measurements that a person runs
+	@scripts/bench.sh
+fuzz: ## a short run of every fuzzer
+	@scripts/fuzz.sh
+
+-include mk/cuda.mk
+
+.PHONY: clean help
+clean: ## remove what was built (not the data, models or toolkits)
+	rm -rf build/plain build/plain-clang build/san-* build/bin build/queries.h build/migrations.h
+help: ## this list
+	@echo "make …"
+	@awk -F ':.*## ' '/^[a-z-]+( [a-z-]+)*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
