@@ -102,8 +102,8 @@ static enum status read_request(struct scope *sc, const struct text *body, cJSON
 static enum status handle_embed(struct scope *sc, struct internal_http *http, const struct text *body, struct text *out)
 {
     scoped(cJSON) *json = NULL;
-    struct embed_text *texts;
-    size_t count;
+    struct embed_text *texts = NULL;
+    size_t count = 0;
     enum status s = read_request(sc, body, &json, &texts, &count);
     if (s != STATUS_OK)
         return s;
@@ -112,7 +112,7 @@ static enum status handle_embed(struct scope *sc, struct internal_http *http, co
     if (!is_query && strcmp(mode, "passage") != 0)
         return fail(sc, STATUS_UNPROCESSABLE, "mode must be query or passage");
     struct embed_client *client = client_take(http);
-    struct embed_answer answer;
+    struct embed_answer answer = {0};
     s = embed_client_run(sc, client, json_get_text(json, "model", NULL), is_query ? EMBED_QUERY : EMBED_PASSAGE, NULL, texts, count,
                          EMBED_TIMEOUT_MS, &answer, NULL);
     client_give(http, client);
@@ -137,13 +137,13 @@ static enum status handle_embed(struct scope *sc, struct internal_http *http, co
 static enum status handle_tokenize(struct scope *sc, struct internal_http *http, const struct text *body, struct text *out)
 {
     scoped(cJSON) *json = NULL;
-    struct embed_text *texts;
-    size_t count;
+    struct embed_text *texts = NULL;
+    size_t count = 0;
     enum status s = read_request(sc, body, &json, &texts, &count);
     if (s != STATUS_OK)
         return s;
     struct embed_client *client = client_take(http);
-    struct token_ids *lists;
+    struct token_ids *lists = NULL;
     s = embed_client_tokenize(sc, client, json_get_text(json, "model", NULL), !json_get_bool(json, "truncate", true), texts, count,
                               EMBED_TIMEOUT_MS, &lists);
     client_give(http, client);
@@ -187,7 +187,7 @@ static enum status handle_ready(struct scope *sc, struct internal_http *http, co
     if (reason)
         return fail(sc, STATUS_UNAVAILABLE, "%s", reason);
     struct embed_client *client = client_take(http);
-    const char *info;
+    const char *info = NULL;
     enum status s = embed_client_info(sc, client, READY_TIMEOUT_MS, &info);
     client_give(http, client);
     if (s != STATUS_OK)
@@ -323,7 +323,7 @@ static int listen_on(struct scope *sc, const char *host, int64_t port)
 
 static int port_of(int fd)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t len = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &len) != 0)
         return 0;

@@ -205,7 +205,7 @@ enum status embed_client_run(struct scope *sc, struct embed_client *c, const cha
     scoped_text request = {0};
     struct wire_request head = {.kind = WIRE_EMBED, .is_query = mode == EMBED_QUERY};
     struct wire_answer answer = {.bad = UINT32_MAX};
-    char *body;
+    char *body = NULL;
     enum status s = write_request(sc, &request, head, model, group, texts, count);
     if (s == STATUS_OK)
         s = exchange(sc, c, &request, timeout_ms, &answer, &body);
@@ -232,8 +232,8 @@ enum status embed_client_tokenize(struct scope *sc, struct embed_client *c, cons
 {
     scoped_text request = {0};
     struct wire_request head = {.kind = WIRE_TOKENIZE, .is_uncut = is_uncut};
-    struct wire_answer answer;
-    char *body;
+    struct wire_answer answer = {0};
+    char *body = NULL;
     enum status s = write_request(sc, &request, head, model, NULL, texts, count);
     if (s == STATUS_OK)
         s = exchange(sc, c, &request, timeout_ms, &answer, &body);
@@ -261,8 +261,8 @@ enum status embed_client_tokenize(struct scope *sc, struct embed_client *c, cons
 enum status embed_client_info(struct scope *sc, struct embed_client *c, int timeout_ms, const char **out_json)
 {
     scoped_text request = {0};
-    struct wire_answer answer;
-    char *body;
+    struct wire_answer answer = {0};
+    char *body = NULL;
     enum status s = write_request(sc, &request, (struct wire_request){.kind = WIRE_INFO}, NULL, NULL, NULL, 0);
     if (s == STATUS_OK)
         s = exchange(sc, c, &request, timeout_ms, &answer, &body);
