@@ -4,6 +4,7 @@
  * `offsets[i] .. offsets[i + 1]` are those of sequence i. Positions restart at 0 in each sequence. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,9 @@ struct embed_batch {
     const int32_t *offsets;   /* [count + 1]; offsets[0] = 0; every sequence has 1 .. max_positions tokens */
     int count;
 };
+
+/* Offsets rise, lengths are within max_positions and ids within the vocabulary. Every backend asks this first. */
+bool embed_batch_is_valid(const struct bert_model *m, const struct embed_batch *batch);
 
 /* How a run can end. After EMBED_DEVICE_LOST the backend is of no more use: close it, end the process, start anew. */
 enum embed_result { EMBED_OK, EMBED_OUT_OF_MEMORY, EMBED_DEVICE_LOST, EMBED_BAD_INPUT };
