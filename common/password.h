@@ -9,5 +9,7 @@ enum status password_hash(struct scope *sc, const char *password, const char **o
 bool password_verify(const char *password, const char *hash, bool *out_should_rehash);
 /* Hex SHA-256, 65 bytes with the NUL: how refresh tokens and API keys are stored. */
 void sha256_hex(const void *bytes, size_t len, char out[65]);
+/* Hex SHA-1, 41 bytes with the NUL: how Redis names scripts. No security rests on it. */
+void sha1_hex(const void *bytes, size_t len, char out[41]);
 /* `bytes` random bytes as hex in the arena. */
 const char *random_hex(struct scope *sc, size_t bytes);

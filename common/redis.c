@@ -1,0 +1,297 @@
+#include "common/redis.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/message.h"
+#include "common/password.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { DEFAULT_PORT = 6379, DEFAULT_TIMEOUT_MS = 1000, FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 2000, KNOWN_SCRIPTS = 8 };
+
+struct redis {
+    char *host; /* or the path of a Unix socket */
+    char *user, *password;
+    char *prefix;
+    int port, database, timeout_ms;
+    bool is_unix;
+    redisContext *context;
+    int64_t retry_at_ms, pause_ms; /* no new try before */
+    int64_t heard_ms;
+    struct {
+        const char *script; /* by address: scripts are constants */
+        char sha1[41];
+    } scripts[KNOWN_SCRIPTS];
+};
+
+static char *url_decoded(const char *s, size_t len)
+{
+    char *out = must_malloc(len + 1), *p = out;
+    for (size_t i = 0; i < len; i++) {
+        if (s[i] == '%' && i + 2 < len && isxdigit((unsigned char)s[i + 1]) && isxdigit((unsigned char)s[i + 2])) {
+            *p++ = (char)strtol((char[]){s[i + 1], s[i + 2], '\0'}, NULL, 16);
+            i += 2;
+        } else {
+            *p++ = s[i];
+        }
+    }
+    *p = '\0';
+    return out;
+}
+
+static void parse_authority(struct redis *r, const char *s, size_t len)
+{
+    const char *at = memrchr(s, '@', len);
+    if (at) {
+        const char *colon = memchr(s, ':', (size_t)(at - s));
+        if (colon) {
+            r->user = colon > s ? url_decoded(s, (size_t)(colon - s)) : NULL;
+            r->password = url_decoded(colon + 1, (size_t)(at - colon - 1));
+        } else {
+            r->password = url_decoded(s, (size_t)(at - s));
+        }
+        len -= (size_t)(at + 1 - s);
+        s = at + 1;
+    }
+    bool is_v6 = len > 0 && *s == '[';
+    const char *end = is_v6 ? memchr(s, ']', len) : NULL;
+    const char *colon = end ? (end + 1 < s + len && end[1] == ':' ? end + 1 : NULL) : memchr(s, ':', len);
+    const char *host = end ? s + 1 : s;
+    size_t host_len = end ? (size_t)(end - s - 1) : colon ? (size_t)(colon - s) : len;
+    r->host = host_len ? url_decoded(host, host_len) : must_strdup("127.0.0.1");
+    r->port = colon ? atoi(colon + 1) : DEFAULT_PORT;
+}
+
+struct redis *redis_new(const struct redis_options *o)
+{
+    struct redis *r = must_calloc(1, sizeof *r);
+    r->prefix = must_strdup(o->prefix ? o->prefix : "");
+    r->database = o->database;
+    r->timeout_ms = o->timeout_ms ? o->timeout_ms : DEFAULT_TIMEOUT_MS;
+    const char *rest = strstr(o->url, "://");
+    if (strncmp(o->url, "unix://", 7) == 0) {
+        r->is_unix = true;
+        r->host = must_strdup(o->url + 7);
+        return r;
+    }
+    rest = rest ? rest + 3 : o->url;
+    parse_authority(r, rest, strcspn(rest, "/?"));
+    return r;
+}
+
+static void disconnect(struct redis *r)
+{
+    if (r->context)
+        redisFree(r->context);
+    r->context = NULL;
+}
+
+void redis_free(struct redis *r)
+{
+    if (!r)
+        return;
+    disconnect(r);
+    free(r->host);
+    free(r->user);
+    free(r->password);
+    free(r->prefix);
+    free(r);
+}
+
+const char *redis_key(struct scope *sc, const struct redis *r, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const char *name = arena_vprintf(&sc->arena, format, args);
+    va_end(args);
+    return *r->prefix ? arena_printf(&sc->arena, "%s%s", r->prefix, name) : name;
+}
+
+static struct timeval as_timeval(int ms)
+{
+    return (struct timeval){ms / 1000, ms % 1000 * 1000};
+}
+
+static enum status give_up(struct scope *sc, struct redis *r, const char *why)
+{
+    uint32_t random = 0;
+    ssize_t n = getrandom(&random, sizeof random, GRND_NONBLOCK);
+    (void)n;
+    disconnect(r);
+    r->pause_ms = r->pause_ms ? (r->pause_ms * 2 < LONGEST_PAUSE_MS ? r->pause_ms * 2 : LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
+    r->retry_at_ms = clock_monotonic_ms() + r->pause_ms / 2 + random % (uint32_t)(r->pause_ms / 2 + 1);
+    return fail(sc, STATUS_UNAVAILABLE, "Redis: %s", why);
+}
+
+/* An ordinary command during the set-up of a connection. */
+static bool set_up(struct redis *r, int argc, const char **argv)
+{
+    redisReply *reply = redisCommandArgv(r->context, argc, argv, NULL);
+    bool is_ok = reply && reply->type != REDIS_REPLY_ERROR;
+    if (reply)
+        freeReplyObject(reply);
+    return is_ok;
+}
+
+static enum status connect_now(struct scope *sc, struct redis *r)
+{
+    if (r->context)
+        return STATUS_OK;
+    if (clock_monotonic_ms() < r->retry_at_ms)
+        return fail(sc, STATUS_UNAVAILABLE, "Redis is away");
+    struct timeval timeout = as_timeval(r->timeout_ms);
+    r->context = r->is_unix ? redisConnectUnixWithTimeout(r->host, timeout) : redisConnectWithTimeout(r->host, r->port, timeout);
+    if (!r->context)
+        return give_up(sc, r, "no memory for a connection");
+    if (r->context->err)
+        return give_up(sc, r, r->context->errstr);
+    fcntl(r->context->fd, F_SETFD, FD_CLOEXEC);
+    redisSetTimeout(r->context, timeout);
+    if (!r->is_unix)
+        redisEnableKeepAlive(r->context);
+    if (r->password) {
+        const char *with_user[] = {"AUTH", r->user, r->password}, *alone[] = {"AUTH", r->password};
+        if (!set_up(r, r->user ? 3 : 2, r->user ? with_user : alone))
+            return give_up(sc, r, "the user or password of REDIS_URL is refused");
+    }
+    char database[16];
+    snprintf(database, sizeof database, "%d", r->database);
+    const char *select[] = {"SELECT", database};
+    if (r->database > 0 && !set_up(r, 2, select))
+        return give_up(sc, r, "the database cannot be selected");
+    r->pause_ms = 0;
+    return STATUS_OK;
+}
+
+/* Faults of the server's state pass; the others are ours. */
+static bool is_passing(const char *error)
+{
+    static const char *const kinds[] = {"LOADING", "READONLY", "OOM", "MASTERDOWN", "NOREPLICAS", "MISCONF", "BUSY", "TRYAGAIN", "CLUSTERDOWN"};
+    for (size_t i = 0; i < array_len(kinds); i++) {
+        if (strncmp(error, kinds[i], strlen(kinds[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum status take_reply(struct scope *sc, struct redis *r, void *reply, redisReply **out)
+{
+    scoped(redisReply) *answer = reply;
+    if (!answer)
+        return give_up(sc, r, r->context->errstr[0] ? r->context->errstr : "no answer in time");
+    r->heard_ms = clock_monotonic_ms();
+    if (answer->type == REDIS_REPLY_ERROR) {
+        if (is_passing(answer->str))
+            return fail(sc, STATUS_UNAVAILABLE, "Redis: %s", answer->str);
+        return fail(sc, STATUS_INTERNAL, "Redis: %s", answer->str);
+    }
+    if (out) {
+        *out = answer;
+        answer = NULL;
+    }
+    return STATUS_OK;
+}
+
+static enum status run_list(struct scope *sc, struct redis *r, redisReply **out, const char *format, va_list args)
+{
+    enum status s = connect_now(sc, r);
+    return s == STATUS_OK ? take_reply(sc, r, redisvCommand(r->context, format, args), out) : s;
+}
+
+enum status redis_run(struct scope *sc, struct redis *r, redisReply **out, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    enum status s = run_list(sc, r, out, format, args);
+    va_end(args);
+    return s;
+}
+
+enum status redis_run_argv(struct scope *sc, struct redis *r, redisReply **out, int argc, const char **argv, const size_t *lengths)
+{
+    enum status s = connect_now(sc, r);
+    return s == STATUS_OK ? take_reply(sc, r, redisCommandArgv(r->context, argc, argv, lengths), out) : s;
+}
+
+enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, redisReply **out, const char *format, ...)
+{
+    enum status s = connect_now(sc, r);
+    if (s != STATUS_OK)
+        return s;
+    redisSetTimeout(r->context, as_timeval(wait_ms + r->timeout_ms));
+    va_list args;
+    va_start(args, format);
+    s = run_list(sc, r, out, format, args);
+    va_end(args);
+    if (r->context)
+        redisSetTimeout(r->context, as_timeval(r->timeout_ms));
+    return s;
+}
+
+static const char *script_sha1(struct redis *r, const char *script)
+{
+    for (int i = 0; i < KNOWN_SCRIPTS; i++) {
+        if (r->scripts[i].script == script)
+            return r->scripts[i].sha1;
+        if (r->scripts[i].script)
+            continue;
+        r->scripts[i].script = script;
+        sha1_hex(script, strlen(script), r->scripts[i].sha1);
+        return r->scripts[i].sha1;
+    }
+    return NULL;
+}
+
+enum status redis_script(struct scope *sc, struct redis *r, const char *script, int keys, int argc, const char **argv, const size_t *lengths,
+                         redisReply **out)
+{
+    enum status s = connect_now(sc, r);
+    if (s != STATUS_OK)
+        return s;
+    const char **all = arena_array(&sc->arena, (size_t)argc + 3, sizeof *all);
+    size_t *sizes = arena_array(&sc->arena, (size_t)argc + 3, sizeof *sizes);
+    const char *sha1 = script_sha1(r, script);
+    all[0] = sha1 ? "EVALSHA" : "EVAL";
+    all[1] = sha1 ? sha1 : script;
+    all[2] = arena_printf(&sc->arena, "%d", keys);
+    for (int i = 0; i < argc; i++) {
+        all[i + 3] = argv[i];
+        sizes[i + 3] = lengths ? lengths[i] : strlen(argv[i]);
+    }
+    for (int i = 0; i < 3; i++)
+        sizes[i] = strlen(all[i]);
+    redisReply *reply = redisCommandArgv(r->context, argc + 3, all, sizes);
+    if (reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOSCRIPT", 8) == 0) {
+        freeReplyObject(reply);
+        all[0] = "EVAL";
+        all[1] = script;
+        sizes[0] = 4;
+        sizes[1] = strlen(script);
+        reply = redisCommandArgv(r->context, argc + 3, all, sizes);
+    }
+    return take_reply(sc, r, reply, out);
+}
+
+int redis_fd(const struct redis *r)
+{
+    return r->context ? r->context->fd : -1;
+}
+
+bool redis_is_connected(const struct redis *r)
+{
+    return r->context != NULL;
+}
+
+int64_t redis_heard_ms(const struct redis *r)
+{
+    return r->heard_ms;
+}
+
+enum status redis_push(struct scope *sc, struct redis *r, const char *queue, const char *uuid)
+{
+    return redis_run(sc, r, NULL, "LPUSH %s %s", redis_key(sc, r, "queue:%s", queue), uuid);
+}
