@@ -2,7 +2,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "worker/source/directory.h"
+#include "common/source/directory.h"
 
 #include <stdio.h>
 #include <string.h>

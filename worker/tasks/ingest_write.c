@@ -7,7 +7,7 @@
 #include "worker/embed/client.h"
 #include "worker/embed/model.h"
 #include "worker/extract/extract.h"
-#include "worker/source/directory.h"
+#include "common/source/directory.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,0 +1,20 @@
+/* What the parts of the API program share: made by main.c, read-only for the rest but for what guards itself. */
+#pragma once
+
+#include "common/config.h"
+#include "common/db.h"
+#include "common/redis.h"
+
+struct relay;
+struct limiter;
+struct server;
+struct door;
+
+struct api {
+    const struct settings *settings;
+    struct relay *relay;     /* api/relay/relay.h */
+    struct limiter *limiter; /* api/limit.h */
+    char instance_id[37];
+    _Atomic bool is_draining;
+    _Atomic bool is_schema_ok; /* kept by the reconciler thread */
+};

@@ -1,0 +1,60 @@
+/* The table `operations`: accept, claim, finish, hand back, cancel, sweep, announce. The invariants of the protocol are in the statements; both programs go
+ * through here. Unless it says otherwise a function is one statement in the caller's transaction or in one of its own. */
+#pragma once
+
+#include "common/db.h"
+#include "common/operation.h"
+#include "common/redis.h"
+
+/* What follows an operation wherever it goes: enough to publish its events. Strings in the arena. */
+struct operation_ref {
+    char uuid[37];
+    char collection_uuid[37]; /* "" = none */
+    int64_t user_id;
+    const char *type, *status, *queue;
+    int attempt;
+};
+
+struct operation_new {
+    int64_t collection_id; /* 0 = none */
+    int64_t user_id;
+    enum operation_type type;
+    const char *config_json; /* an object, not empty */
+    int max_attempts;        /* 0 = 1 + the kind's retries (or DEFAULT_MAX_RETRIES, given as default_retries) */
+    int default_retries;
+};
+
+/* In the caller's transaction, whose COMMIT must be durable and come before operation_store_push(). STATUS_CONFLICT when another operation holds the
+ * collection (unique index operations_one_at_a_time): operation_store_active() names it after the rollback. */
+enum status operation_store_insert(struct scope *sc, struct db *db, const struct operation_new *o, struct operation_ref *out) must_check;
+/* UUID of the operation that holds a collection; STATUS_NOT_FOUND = none. */
+enum status operation_store_active(struct scope *sc, struct db *db, int64_t collection_id, const char **out_uuid) must_check;
+/* After the commit: best effort, at most 100 ms (the time-out that `queue_redis` was made with). Counts a failure; the reconciler repairs it. */
+void operation_store_push(struct scope *sc, struct redis *queue_redis, const struct operation_ref *o);
+
+/* STATUS_CONFLICT when it is already finished. In the caller's transaction, which also settles the collection's status
+ * (operation_store_settle_collection). */
+enum status operation_store_cancel(struct scope *sc, struct db *db, const char *uuid, struct operation_ref *out, const char **out_worker_id,
+                                   int64_t *out_collection_id) must_check;
+/* What a collection becomes when an operation on it ended, in that operation's transaction (lock order: documents, operations, collections). `status` one of
+ * ready, error; message may be NULL. An INDEX that failed: error; everything else: ready. */
+enum status operation_store_settle_collection(struct scope *sc, struct db *db, int64_t collection_id, const char *status, const char *message) must_check;
+
+/* One row of audit_log, action "operation_{type}_{status}". `details_json` may be NULL. */
+enum status operation_store_audit(struct scope *sc, struct db *db, const struct operation_ref *o, const char *status, const char *details_json) must_check;
+
+/* Publishes the last event of a final operation and notes announced_at; nothing happens when it is not final or was announced. `events` is on the stream
+ * database. STATUS_UNAVAILABLE: not published, the reconciler will. Call it after the commit. */
+enum status operation_store_announce(struct scope *sc, struct db *db, struct redis *events, const char *uuid) must_check;
+
+/* One round of the reconciler (invariants 1 and 7), under the table lease "reconciler": pushes due operations that were in no queue this time and the time
+ * before, announces final ones. `memory` is the caller's, zeroed at first; operation_reconciler_done() frees it. STATUS_OK also when another process holds
+ * the lease. */
+struct operation_reconciler {
+    char holder[64];
+    char (*missing)[37]; /* absent from all queues in the last round */
+    size_t missing_count;
+};
+enum status operation_store_reconcile(struct scope *sc, struct db *db, struct redis *queue, struct redis *events, struct operation_reconciler *memory,
+                                      double lease_seconds) must_check;
+void operation_reconciler_done(struct operation_reconciler *memory);
