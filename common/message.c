@@ -15,15 +15,15 @@
 #define KEPT_SECONDS "86400"
 enum { EPOCH_BYTES = 8 };
 
-/* Runs as one step inside Redis, so that both streams and the channels never disagree. Everything is read before the first write: a script
- * that is refused for want of memory has changed nothing.
+/* Runs as one step inside Redis, so that both streams and the channels never disagree. Everything is read before the
+ * first write: a script that is refused for want of memory has changed nothing.
  *
  * KEYS: operation's stream, its meta, user's stream, epoch.
- * ARGV: attempt, is_last (0 or 1), an epoch in case there is none, event without its id, kept events of the operation and of the user,
- * seconds they are kept, then the channels.
- * Answer: the event's id, or nil when it was refused.
+ * ARGV: attempt, is_last (0 or 1), an epoch in case there is none, event without its id, kept events of the operation
+ * and of the user, seconds they are kept, then the channels. Answer: the event's id, or nil when it was refused.
  *
- * An id must exceed the last one of each stream, even if the clock went back; both streams always keep their newest entry, so that tells. */
+ * An id must exceed the last one of each stream, even if the clock went back; both streams always keep their newest
+ * entry, so that tells. */
 static const char publish_script[] =
     "local attempt = tonumber(ARGV[1])\n"
     "local meta = redis.call('HMGET', KEYS[2], 'attempt', 'closed')\n"
@@ -34,7 +34,8 @@ static const char publish_script[] =
     "  local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]\n"
     "  if newest then\n"
     "    local dash = string.find(newest[1], '-', 1, true)\n"
-    "    local last_ms, last_seq = tonumber(string.sub(newest[1], 1, dash - 1)), tonumber(string.sub(newest[1], dash + 1))\n"
+    "    local last_ms, last_seq = tonumber(string.sub(newest[1], 1, dash - 1)), tonumber(string.sub(newest[1], dash + "
+    "1))\n"
     "    if last_ms > ms or (last_ms == ms and last_seq >= seq) then ms, seq = last_ms, last_seq + 1 end\n"
     "  end\n"
     "end\n"
@@ -118,21 +119,23 @@ enum status message_publish(struct scope *sc, struct redis *r, const struct even
         collection ? redis_key(sc, r, MESSAGE_CHANNEL_COLLECTION, collection) : NULL,
     };
     scoped(redisReply) *reply = NULL;
-    enum status s = redis_script(sc, r, publish_script, 4, (int)array_len(argv) - (collection ? 0 : 1), argv, NULL, &reply);
+    enum status s = redis_script(sc, r, publish_script, 4, (int)array_len(argv) - (collection ? 0 : 1), argv, NULL,
+                                 &reply);
     if (s == STATUS_OK && out_id)
         *out_id = reply->type == REDIS_REPLY_STRING ? arena_strndup(&sc->arena, reply->str, reply->len) : NULL;
     return s;
 }
 
-enum status message_control(struct scope *sc, struct redis *r, const char *worker_id, const char *action, const char *operation_id)
+enum status message_control(struct scope *sc, struct redis *r, const char *worker_id, const char *action,
+                            const char *operation_id)
 {
     scoped_text json = {0};
     json_open(&json, NULL, '{');
     json_text(&json, "action", action);
     json_text(&json, "operation_id", operation_id);
     json_close(&json, '}');
-    const char *channel =
-        or_null(worker_id) ? redis_key(sc, r, MESSAGE_CONTROL_WORKER, worker_id) : redis_key(sc, r, MESSAGE_CONTROL);
+    const char *channel = or_null(worker_id) ? redis_key(sc, r, MESSAGE_CONTROL_WORKER, worker_id)
+                                             : redis_key(sc, r, MESSAGE_CONTROL);
     return redis_run(sc, r, NULL, "PUBLISH %s %s", channel, json.data);
 }
 

@@ -31,12 +31,13 @@ static const double ratio_buckets[] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0
 static_assert(array_len(second_buckets) < MAX_BUCKETS && array_len(ratio_buckets) < MAX_BUCKETS, "MAX_BUCKETS");
 
 struct series {
-    char *labels[MAX_LABELS]; /* NULL where the metric has fewer */
-    _Atomic double value;     /* a histogram's sum */
+    char *labels[MAX_LABELS];   /* NULL where the metric has fewer */
+    _Atomic double value;       /* a histogram's sum */
     _Atomic uint64_t buckets[]; /* of a histogram: not cumulative, the last one for what lies above all bounds */
 };
 
-/* A series is never removed, so that readers need no lock: a slot goes from NULL to its series once. Writers of slots hold `growing`. */
+/* A series is never removed, so that readers need no lock: a slot goes from NULL to its series once. Writers of slots
+ * hold `growing`. */
 static struct {
     _Atomic(struct series *) slots[SLOTS];
     int count;
@@ -105,7 +106,8 @@ static struct series *make(enum metric m, const char *const labels[MAX_LABELS])
 static struct series *series_of(enum metric m, const char *label1, const char *label2)
 {
     int count = label_count(m);
-    const char *labels[MAX_LABELS] = {count > 0 ? (label1 ? label1 : "") : NULL, count > 1 ? (label2 ? label2 : "") : NULL};
+    const char *labels[MAX_LABELS] = {count > 0 ? (label1 ? label1 : "") : NULL,
+                                      count > 1 ? (label2 ? label2 : "") : NULL};
     size_t slot;
     struct series *s = find(m, labels, &slot);
     if (s)
@@ -189,7 +191,8 @@ static void put_label_value(struct text *out, const char *value)
 }
 
 /* name{label="value",…,le="…"} */
-static void put_sample_name(struct text *out, enum metric m, const char *suffix, const struct series *s, const double *le)
+static void put_sample_name(struct text *out, enum metric m, const char *suffix, const struct series *s,
+                            const double *le)
 {
     text_printf(out, "%s%s", descriptions[m].name, suffix);
     const char *name = descriptions[m].labels;
@@ -244,10 +247,11 @@ void metrics_write(struct text *out)
 {
     static const char *const types[] = {"counter", "gauge", "histogram"};
     for (int m = 0; m < METRICS; m++) {
-        text_printf(out, "# HELP %s %s\n# TYPE %s %s\n", descriptions[m].name, descriptions[m].meaning, descriptions[m].name,
-                    types[descriptions[m].type]);
+        text_printf(out, "# HELP %s %s\n# TYPE %s %s\n", descriptions[m].name, descriptions[m].meaning,
+                    descriptions[m].name, types[descriptions[m].type]);
         if (label_count((enum metric)m) == 0)
-            series_of((enum metric)m, NULL, NULL); /* shown as 0 before its first use, so that rates see the first step */
+            series_of((enum metric)m, NULL,
+                      NULL); /* shown as 0 before its first use, so that rates see the first step */
         for (size_t i = 0; i < SLOTS; i++) {
             struct series *s = atomic_load_explicit(&families[m].slots[i], memory_order_acquire);
             if (s)

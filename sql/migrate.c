@@ -28,7 +28,8 @@ static enum status fail_with_name(struct scope *sc, enum status s, const struct 
     return fail(sc, s, "migration %s: %s", m->name, why);
 }
 
-static enum status apply(struct scope *sc, struct db *db, const struct migration *m, const char *checksum, struct text *report)
+static enum status apply(struct scope *sc, struct db *db, const struct migration *m, const char *checksum,
+                         struct text *report)
 {
     enum status s = db_script(sc, db, m->sql);
     if (s == STATUS_OK)
@@ -54,8 +55,9 @@ static enum status apply_if_missing(struct scope *sc, struct db *db, const struc
     if (PQntuples(rows) == 0)
         return apply(sc, db, m, checksum, report);
     if (strcmp(db_text(rows, 0, "checksum"), checksum) != 0)
-        return fail(sc, STATUS_CONFLICT, "migration %s was applied in another form (as %s): this program is not made for this database", m->name,
-                    db_text(rows, 0, "name"));
+        return fail(sc, STATUS_CONFLICT,
+                    "migration %s was applied in another form (as %s): this program is not made for this database",
+                    m->name, db_text(rows, 0, "name"));
     return db_commit(sc, db);
 }
 
@@ -92,6 +94,7 @@ enum status migrate_check(struct scope *sc, struct db *db)
             known++;
     }
     if (known < array_len(migrations))
-        return fail(sc, STATUS_UNAVAILABLE, "the database lacks migration %s: run opstream-api --migrate", migrations[known].name);
+        return fail(sc, STATUS_UNAVAILABLE, "the database lacks migration %s: run opstream-api --migrate",
+                    migrations[known].name);
     return STATUS_OK;
 }
