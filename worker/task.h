@@ -28,6 +28,8 @@ struct task {
     /* Filled by the task as it goes; written to the row and to events. */
     int64_t processed, failed, total; /* total < 0 = not known yet */
     bool has_committed;     /* something of this attempt is in the database: a soft time limit hands back instead of failing */
+    bool has_progressed;    /* a document is: failures are counted from there on */
+    int failures;           /* failures and crashes since the last committed document */
 
     /* Filled by the task for its end. */
     const char *result_json;     /* `result` of operation_completed; NULL = {} */
@@ -48,6 +50,9 @@ void task_heartbeat(struct task *task);
 /* STATUS_OK to go on; STATUS_CANCELLED (told to stop), STATUS_LOST, or STATUS_TIMEOUT (soft limit: save and return it). Ask between
  * documents and batches. */
 enum status task_check(struct scope *sc, struct task *task) must_check;
+/* In a transaction that makes a document whole: the failures before it count no more. Takes the operation's row lock, so it comes
+ * after the documents. */
+enum status task_progressed(struct scope *sc, struct task *task) must_check;
 /* Ends the transaction that db_begin opened: fence, then COMMIT at once. On any failure the transaction is rolled back. STATUS_LOST means
  * stop now: another attempt owns the operation, or it was cancelled. Sets has_committed. */
 enum status task_commit(struct scope *sc, struct task *task) must_check;
@@ -55,7 +60,6 @@ enum status task_commit(struct scope *sc, struct task *task) must_check;
 /* What a row of tasks.def names. Works until done; STATUS_OK = completed. The end itself (status, collection, audit, fence, COMMIT, last
  * event) is task.c's. Must leave nothing half visible whenever it stops. */
 typedef enum status task_function(struct scope *sc, struct task *task);
-/* Called by task.c after a failed, lost or cancelled attempt, by the next one or by maintenance: removes what was left unseen. */
 
 #define TASK(type, function) task_function function;
 #include "worker/tasks/tasks.def"
