@@ -141,7 +141,8 @@ static void reconcile(struct scope *sc, struct chores *c)
     if (lease_problem(c->lease))
         return;
     double lease = (double)c->settings->reconcile_seconds * 3;
-    if (operation_store_reconcile(sc, c->stores.db, c->stores.queue, c->stores.events, &c->reconciler, lease) != STATUS_OK)
+    if (operation_store_reconcile(sc, c->stores.db, c->stores.queue, c->stores.events, &c->reconciler, lease) !=
+        STATUS_OK)
         log_debug("reconcile_failed", log_text("problem", sc->problem_text));
 }
 
@@ -170,7 +171,8 @@ static void remove_leftovers(struct scope *sc, struct chores *c)
         log_debug("leftovers_not_removed", log_text("problem", sc->problem_text));
 }
 
-static int64_t do_one(struct chores *c, void (*chore)(struct scope *sc, struct chores *c), int64_t due_ms, int64_t every_ms)
+static int64_t do_one(struct chores *c, void (*chore)(struct scope *sc, struct chores *c), int64_t due_ms,
+                      int64_t every_ms)
 {
     int64_t now = clock_monotonic_ms();
     if (now < due_ms)
@@ -191,7 +193,8 @@ static int64_t do_what_is_due(struct chores *c)
 {
     int64_t short_lease_ms = c->settings->worker_lease_seconds * 250;
     int64_t sweep_ms = short_lease_ms < SWEEP_MS ? short_lease_ms : SWEEP_MS;
-    c->due_ms.embedder = do_one(c, ask_embedder, c->due_ms.embedder, chores_embedder_is_ready(c) ? EMBEDDER_MS : EMBEDDER_START_MS);
+    c->due_ms.embedder = do_one(c, ask_embedder, c->due_ms.embedder,
+                                chores_embedder_is_ready(c) ? EMBEDDER_MS : EMBEDDER_START_MS);
     c->due_ms.roots = do_one(c, look_at_roots, c->due_ms.roots, ROOTS_MS);
     c->due_ms.sweep = do_one(c, sweep, c->due_ms.sweep, sweep_ms);
     c->due_ms.reconcile = do_one(c, reconcile, c->due_ms.reconcile, c->settings->reconcile_seconds * 1000);
@@ -237,17 +240,20 @@ static void *run(void *context)
 
 static struct redis *connect_redis(const struct settings *s, int64_t database)
 {
-    return redis_new(&(struct redis_options){.url = s->redis_url, .database = (int)database, .prefix = s->redis_prefix});
+    return redis_new(
+        &(struct redis_options){.url = s->redis_url, .database = (int)database, .prefix = s->redis_prefix});
 }
 
-struct chores *chores_start(const struct settings *settings, struct lease *lease, const char *embedder_socket, int wake_fd)
+struct chores *chores_start(const struct settings *settings, struct lease *lease, const char *embedder_socket,
+                            int wake_fd)
 {
     struct chores *c = must_calloc(1, sizeof *c);
     c->settings = settings;
     c->lease = lease;
     c->wake_fd = wake_fd;
-    c->stores.db = db_new(&(struct db_options){
-        .url = settings->database_url, .application_name = "opstream-worker chores", .statement_timeout_ms = STATEMENT_MS});
+    c->stores.db = db_new(&(struct db_options){.url = settings->database_url,
+                                               .application_name = "opstream-worker chores",
+                                               .statement_timeout_ms = STATEMENT_MS});
     c->stores.queue = connect_redis(settings, settings->redis_queue_db);
     c->stores.events = connect_redis(settings, settings->redis_stream_db);
     c->embedder = embed_client_new(embedder_socket);

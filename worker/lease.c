@@ -26,7 +26,7 @@ static const char LOST[] = "the worker's lease was lost; it starts over";
 struct lease {
     const struct settings *settings;
     int wake_fd;
-    struct db *db;     /* the thread's own */
+    struct db *db; /* the thread's own */
     struct text url, queues;
     int slots;
     pthread_t thread;
@@ -36,7 +36,8 @@ struct lease {
     char id[64];
     struct text models, devices;
     bool is_registered, is_stale /* the row must be written again */, is_lost, is_draining, is_drained, has_to_stop;
-    int64_t renewed_ms; /* when the last renewal was sent, on our clock: the row's end is no earlier than this + the lease */
+    int64_t renewed_ms; /* when the last renewal was sent, on our clock: the row's end is no earlier than this + the
+                           lease */
     int64_t unbroken_since_ms;
     int server_pid;
     const char *problem;
@@ -50,7 +51,8 @@ static void make_id(char out[64])
     gethostname(host, sizeof host - 1);
     ssize_t n = getrandom(random, sizeof random, 0);
     (void)n;
-    snprintf(out, 64, "%.40s-%02x%02x%02x%02x%02x%02x", host, random[0], random[1], random[2], random[3], random[4], random[5]);
+    snprintf(out, 64, "%.40s-%02x%02x%02x%02x%02x%02x", host, random[0], random[1], random[2], random[3], random[4],
+             random[5]);
 }
 
 /* A list as PostgreSQL's text[] literal. */
@@ -116,9 +118,9 @@ static enum status register_row(struct scope *sc, struct lease *l)
     const char *devices = arena_strdup(&sc->arena, text_str(&l->devices));
     l->is_stale = false;
     pthread_mutex_unlock(&l->lock);
-    return db_run(sc, l->db, SQL_WORKER_REGISTER, NULL, id, host, db_number(sc, getpid()), l->url.len ? l->url.data : NULL, models,
-                  text_str(&l->queues), db_number(sc, l->slots), devices, OPSTREAM_VERSION,
-                  db_number(sc, l->settings->worker_lease_seconds));
+    return db_run(sc, l->db, SQL_WORKER_REGISTER, NULL, id, host, db_number(sc, getpid()),
+                  l->url.len ? l->url.data : NULL, models, text_str(&l->queues), db_number(sc, l->slots), devices,
+                  OPSTREAM_VERSION, db_number(sc, l->settings->worker_lease_seconds));
 }
 
 static enum status first_registration(struct scope *sc, struct lease *l, const char **out_problem)
@@ -155,7 +157,8 @@ static void after_success(struct scope *sc, struct lease *l, int64_t started_ms,
     set_problem(l, NULL, NULL);
     pthread_cond_broadcast(&l->renewed);
     if (!was_registered)
-        log_info("worker_registered", log_text("worker", l->id), log_text("url", l->url.data), log_int("slots", l->slots));
+        log_info("worker_registered", log_text("worker", l->id), log_text("url", l->url.data),
+                 log_int("slots", l->slots));
     if (is_news)
         wake(l);
 }

@@ -1,5 +1,6 @@
-/* The worker's sign of life: one row of `workers`, renewed each second by a thread and a connection of its own, so that a job may take as long as it
- * likes. The thread waits for PostgreSQL and for a schema that fits before it registers. Any thread may ask. */
+/* The worker's sign of life: one row of `workers`, renewed each second by a thread and a connection of its own, so that
+ * a job may take as long as it likes. The thread waits for PostgreSQL and for a schema that fits before it registers.
+ * Any thread may ask. */
 #pragma once
 
 #include "common/config.h"
@@ -7,8 +8,8 @@
 struct lease;
 
 struct lease_facts {
-    const char *url;       /* of the internal HTTP; NULL = none */
-    char **queues;         /* NULL-terminated */
+    const char *url; /* of the internal HTTP; NULL = none */
+    char **queues;   /* NULL-terminated */
     int slots;
 };
 

@@ -38,8 +38,6 @@ struct task_end {
     char reason[REASON_BYTES]; /* fit for clients */
 };
 
-enum metric_action { METRIC_ACTION_ADD, METRIC_ACTION_SET, METRIC_ACTION_OBSERVE };
-
 enum report_kind {
     REPORT_READY = 1, /* waits for work */
     REPORT_ALIVE,

@@ -28,7 +28,8 @@ static const char *kept(struct scope *sc, const PGresult *rows, int row, const c
 
 static struct given_back read_row(struct scope *sc, const PGresult *rows, int row, const char *uuid)
 {
-    struct given_back g = {.collection_id = db_int(rows, row, "collection_id", 0), .reason = kept(sc, rows, row, "error_message")};
+    struct given_back g = {.collection_id = db_int(rows, row, "collection_id", 0),
+                           .reason = kept(sc, rows, row, "error_message")};
     g.ref.user_id = db_int(rows, row, "user_id", 0);
     g.ref.type = kept(sc, rows, row, "type");
     g.ref.status = kept(sc, rows, row, "status");
@@ -73,7 +74,8 @@ static void tell(struct scope *sc, const struct settle_stores *stores, const str
     scope_done(&own);
 }
 
-enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give, enum settled *out)
+enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give,
+                             enum settled *out)
 {
     scoped(PGresult) *rows = NULL;
     struct given_back g = {0};
@@ -131,7 +133,8 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, i
         settle_terminate(sc, stores->db, all[r].task_id);
         tell(sc, stores, &all[r], true);
         log_warning("operation_swept", log_text("operation", all[r].ref.uuid), log_text("task", all[r].task_id),
-                    log_text("type", all[r].ref.type), log_int("attempt", all[r].ref.attempt), log_text("status", all[r].ref.status));
+                    log_text("type", all[r].ref.type), log_int("attempt", all[r].ref.attempt),
+                    log_text("status", all[r].ref.status));
     }
     if (count > 0)
         metrics_add(METRIC_LEASES_LOST, NULL, NULL, (double)db_int(rows, 0, "workers", 1));

@@ -9,8 +9,8 @@
 struct hand_back {
     char operation_id[37], task_id[37];
     double delay_seconds;
-    bool is_counted;        /* as a failure */
-    enum error_class class; /* ERROR_NONE = nothing went wrong */
+    bool is_counted;           /* as a failure */
+    enum error_class class;    /* ERROR_NONE = nothing went wrong */
     char reason[REASON_BYTES]; /* {n} becomes the number of failures */
 };
 
@@ -22,12 +22,13 @@ struct settle_stores {
     struct redis *queue, *events;
 };
 
-/* Gives one operation back, in a durable transaction of its own; pushes it when it is due at once, announces it when it failed for good.
- * *out: SETTLED_LOST when the task held it no longer. STATUS_UNAVAILABLE: try again. */
-enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give, enum settled *out) must_check;
+/* Gives one operation back, in a durable transaction of its own; pushes it when it is due at once, announces it when it
+ * failed for good. *out: SETTLED_LOST when the task held it no longer. STATUS_UNAVAILABLE: try again. */
+enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give,
+                             enum settled *out) must_check;
 
-/* Sweeps lapsed workers: their operations go back or fail. *out_operations: how many. Call it only after a whole lease of unbroken
- * connection. */
+/* Sweeps lapsed workers: their operations go back or fail. *out_operations: how many. Call it only after a whole lease
+ * of unbroken connection. */
 enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, int *out_operations) must_check;
 
 /* Ends the database sessions that an attempt may have left. */

@@ -66,6 +66,7 @@ static bool give_order(const struct slot *slot, const struct order *order)
 bool slot_run(struct slot *slot, const struct order *order, enum operation_type type, int attempt)
 {
     if (!give_order(slot, order)) {
+        enter(slot, SLOT_RETIRING);
         slot_kill(slot);
         return false;
     }
@@ -125,22 +126,29 @@ bool slot_read(struct slot *slot, struct report *out)
     return true;
 }
 
-struct slot_death slot_reap(struct slot *slot, int64_t pause_ms)
+bool slot_has_died(const struct slot *slot)
 {
     siginfo_t info = {0};
-    if (slot->pid <= 0 || waitid(P_PID, (id_t)slot->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != slot->pid)
-        return (struct slot_death){0};
-    kill(-slot->pid, SIGKILL); /* while its id still stands for it */
-    waitpid(slot->pid, NULL, 0);
-    struct slot_death death = {.has_died = true};
-    if (info.si_code == CLD_EXITED)
-        death.exit_status = info.si_status;
+    return slot->pid > 0 && waitid(P_PID, (id_t)slot->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == slot->pid;
+}
+
+struct slot_death slot_reap(struct slot *slot, int64_t pause_ms)
+{
+    struct slot_death death = {0};
+    int status = 0;
+    kill(-slot->pid, SIGKILL); /* what is left of its group, while its id still stands for it */
+    waitpid(slot->pid, &status, 0);
+    if (WIFSIGNALED(status))
+        death.signal = WTERMSIG(status);
     else
-        death.signal = info.si_status;
+        death.exit_status = WEXITSTATUS(status);
     close(slot->fd);
     slot->fd = -1;
     slot->pid = 0;
     slot->state = SLOT_EMPTY;
+    slot->kill_at_ms = 0;
+    slot->is_killed = false;
     slot->start_at_ms = clock_monotonic_ms() + pause_ms;
     return death;
 }

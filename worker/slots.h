@@ -1,5 +1,5 @@
-/* The children that run tasks: one a slot, started ahead of the work, told what to do over a socket pair, watched, stopped in a bounded
- * time, and replaced. What becomes of their operations is the supervisor's business. */
+/* The children that run tasks: one a slot, started ahead of the work, told what to do over a socket pair, watched,
+ * stopped in a bounded time, and replaced. What becomes of their operations is the supervisor's business. */
 #pragma once
 
 #include "common/config.h"
@@ -45,8 +45,7 @@ struct slot {
 
 /* How a child left. */
 struct slot_death {
-    bool has_died;
-    int signal;      /* 0 = it exited by itself */
+    int signal; /* 0 = it exited by itself */
     int exit_status;
 };
 
@@ -60,7 +59,10 @@ void slot_kill(struct slot *slot);
 void slot_retire(struct slot *slot);
 /* The next report of the child; false when there is none now. */
 bool slot_read(struct slot *slot, struct report *out);
-/* Notices a child that has ended, kills what is left of its process group and empties the slot. */
+/* The child has ended and can be reaped. */
+bool slot_has_died(const struct slot *slot);
+/* After that: kills what is left of its process group and empties the slot; the task stays noted. Nothing new is
+ * started there before pause_ms. */
 struct slot_death slot_reap(struct slot *slot, int64_t pause_ms);
 /* Resident memory in MiB, 0 when unknown. */
 int64_t slot_memory_mb(const struct slot *slot);

@@ -92,8 +92,9 @@ static void note_progress(struct scope *sc, struct task *task, double percent, c
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, task->db, SQL_OPERATION_PROGRESS, &rows, task->operation_id, task->task_id,
-                           arena_printf(&sc->arena, "%.3f", percent), db_number(sc, task->processed), db_number(sc, task->failed),
-                           task->total >= 0 ? db_number(sc, task->total) : NULL, current_file);
+                           arena_printf(&sc->arena, "%.3f", percent), db_number(sc, task->processed),
+                           db_number(sc, task->failed), task->total >= 0 ? db_number(sc, task->total) : NULL,
+                           current_file);
     if (s == STATUS_OK && PQntuples(rows) == 0)
         task->runtime->is_lost = true;
 }
@@ -119,8 +120,8 @@ static struct event event_of(const struct task *task, const char *type, double p
                           .data_json = data_json};
 }
 
-void task_event(struct scope *sc, struct task *task, const char *type, double percent, const char *current_file, const char *data_json,
-                int flags)
+void task_event(struct scope *sc, struct task *task, const char *type, double percent, const char *current_file,
+                const char *data_json, int flags)
 {
     struct task_runtime *rt = task->runtime;
     task_heartbeat(task);
@@ -284,7 +285,8 @@ const char *task_public_text(struct scope *sc, const struct settings *settings, 
 
 static double cpu_of(const struct rusage *u)
 {
-    return (double)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) + (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec) / 1e6;
+    return (double)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) +
+           (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec) / 1e6;
 }
 
 static void measure(const struct task *task, struct task_end *out)
@@ -327,8 +329,8 @@ static enum status write_metrics(struct scope *sc, struct task *task, const stru
 {
     return db_run(sc, task->db, SQL_OPERATION_METRICS_INSERT, NULL, task->operation_id, db_number(sc, task->attempt),
                   "{duration_seconds,cpu_seconds,memory_peak_bytes,documents_processed,documents_failed}",
-                  arena_printf(&sc->arena, "{%.6f,%.6f,%.0f,%lld,%lld}", end->seconds, end->cpu_seconds, end->peak_bytes,
-                               (long long)task->processed, (long long)task->failed));
+                  arena_printf(&sc->arena, "{%.6f,%.6f,%.0f,%lld,%lld}", end->seconds, end->cpu_seconds,
+                               end->peak_bytes, (long long)task->processed, (long long)task->failed));
 }
 
 static enum status settle_collection(struct scope *sc, struct task *task, const struct task_end *end)
@@ -336,11 +338,13 @@ static enum status settle_collection(struct scope *sc, struct task *task, const 
     if (task->collection_id == 0 || !operation_kind(task->type)->mutates)
         return STATUS_OK;
     if (end->outcome == TASK_FAILED)
-        return operation_store_settle_collection(sc, task->db, task->collection_id, task_failed_collection_status(task->type),
+        return operation_store_settle_collection(sc, task->db, task->collection_id,
+                                                 task_failed_collection_status(task->type),
                                                  task_failed_collection_message(sc, task->type, end->reason));
     if (!task->collection_status)
         return STATUS_OK;
-    return operation_store_settle_collection(sc, task->db, task->collection_id, task->collection_status, task->collection_message);
+    return operation_store_settle_collection(sc, task->db, task->collection_id, task->collection_status,
+                                             task->collection_message);
 }
 
 /* Fence, end, collection, audit and figures: one durable COMMIT. Lock order: operations, collections. */
@@ -355,8 +359,9 @@ static enum status commit_end(struct scope *sc, struct task *task, const struct 
         s = db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
     if (s == STATUS_OK)
         s = db_run(sc, task->db, SQL_OPERATION_FINISH, NULL, task->operation_id, task->task_id, status,
-                   is_failed ? error_class_name((enum error_class)end->class) : NULL, is_failed ? end->reason : NULL, result,
-                   db_number(sc, task->processed), db_number(sc, task->failed), task->total >= 0 ? db_number(sc, task->total) : NULL);
+                   is_failed ? error_class_name((enum error_class)end->class) : NULL, is_failed ? end->reason : NULL,
+                   result, db_number(sc, task->processed), db_number(sc, task->failed),
+                   task->total >= 0 ? db_number(sc, task->total) : NULL);
     if (s == STATUS_OK)
         s = operation_store_audit(sc, task->db, &ref, status, audit_details(sc, task, end));
     if (s == STATUS_OK)
@@ -369,8 +374,8 @@ static enum status commit_end(struct scope *sc, struct task *task, const struct 
     return s;
 }
 
-/* After a COMMIT that was not answered, and before another try: what does the row say? STATUS_OK: it is finished as we meant it to be;
- * STATUS_LOST: it is somebody else's; STATUS_CONFLICT: it is ours still. */
+/* After a COMMIT that was not answered, and before another try: what does the row say? STATUS_OK: it is finished as we
+ * meant it to be; STATUS_LOST: it is somebody else's; STATUS_CONFLICT: it is ours still. */
 static enum status look_at_row(struct scope *sc, struct task *task, const char *wanted)
 {
     scoped(PGresult) *rows = NULL;
@@ -401,8 +406,8 @@ static enum status finish(struct task *task, const struct task_end *end)
         }
         bool is_passing = s == STATUS_UNAVAILABLE || s == STATUS_TIMEOUT;
         if (s != STATUS_OK && s != STATUS_LOST)
-            log_warning("task_end_not_committed", log_text("operation", task->operation_id), log_text("task", task->task_id),
-                        log_text("problem", sc.problem_text));
+            log_warning("task_end_not_committed", log_text("operation", task->operation_id),
+                        log_text("task", task->task_id), log_text("problem", sc.problem_text));
         bool is_over = !is_passing || clock_monotonic_ms() > give_up_ms;
         if (is_passing && !is_over)
             is_over = task_check(&sc, task) == STATUS_CANCELLED;
@@ -435,7 +440,8 @@ static enum status load(struct scope *sc, struct task *task, struct task_facts *
     if (PQntuples(rows) == 0)
         return fail(sc, STATUS_LOST, "the operation belongs to another attempt now");
     if (operation_type_parse(db_text(rows, 0, "type"), &task->type) != STATUS_OK || !functions[task->type])
-        return fail(sc, STATUS_NOT_IMPLEMENTED, "this worker does not know operations of type %s", db_text(rows, 0, "type"));
+        return fail(sc, STATUS_NOT_IMPLEMENTED, "this worker does not know operations of type %s",
+                    db_text(rows, 0, "type"));
     const char *collection = db_text(rows, 0, "collection_uuid");
     task->collection_id = db_int(rows, 0, "collection_id", 0);
     snprintf(task->collection_uuid, sizeof task->collection_uuid, "%s", collection ? collection : "");
@@ -462,12 +468,15 @@ static double jitter(void)
 
 static void log_end(const struct task *task, const struct task_end *end, enum status s, const char *problem)
 {
-    static const char *const events[] = {"task_completed", "task_failed", "task_handed_back", "task_stopped", "task_lost"};
-    enum log_level level = s == STATUS_OK || end->outcome >= TASK_STOPPED ? LOG_INFO : s == STATUS_INTERNAL ? LOG_ERROR : LOG_WARNING;
+    static const char *const events[] = {"task_completed", "task_failed", "task_handed_back", "task_stopped",
+                                         "task_lost"};
+    enum log_level level = s == STATUS_OK || end->outcome >= TASK_STOPPED ? LOG_INFO
+                           : s == STATUS_INTERNAL                         ? LOG_ERROR
+                                                                          : LOG_WARNING;
     log_at(level, events[end->outcome], log_text("operation", task->operation_id), log_text("task", task->task_id),
-           log_text("type", operation_kind(task->type)->name), log_int("attempt", task->attempt), log_int("processed", task->processed),
-           log_int("failed", task->failed), log_real("seconds", end->seconds), log_real("cpu_seconds", end->cpu_seconds),
-           log_text("problem", problem));
+           log_text("type", operation_kind(task->type)->name), log_int("attempt", task->attempt),
+           log_int("processed", task->processed), log_int("failed", task->failed), log_real("seconds", end->seconds),
+           log_real("cpu_seconds", end->cpu_seconds), log_text("problem", problem));
 }
 
 static void conclude(struct scope *sc, struct task *task, struct task_facts *facts, enum status s, struct task_end *out)
@@ -481,7 +490,8 @@ static void conclude(struct scope *sc, struct task *task, struct task_facts *fac
                              .class = s == STATUS_OK ? ERROR_NONE : status_class(s),
                              .is_counted = verdict.is_counted,
                              .delay_seconds = verdict.delay_seconds};
-    snprintf(out->reason, sizeof out->reason, "%s", s == STATUS_OK ? "" : task_public_text(sc, task->settings, s, problem));
+    snprintf(out->reason, sizeof out->reason, "%s",
+             s == STATUS_OK ? "" : task_public_text(sc, task->settings, s, problem));
     measure(task, out);
     if (verdict.outcome == TASK_COMPLETED || verdict.outcome == TASK_FAILED) {
         enum status ended = finish(task, out);
@@ -490,7 +500,8 @@ static void conclude(struct scope *sc, struct task *task, struct task_facts *fac
         } else if (ended == STATUS_LOST) {
             out->outcome = TASK_LOST;
         } else {
-            /* The end itself could not be written: what was committed stays, the next attempt finds little left to do. */
+            /* The end itself could not be written: what was committed stays, the next attempt finds little left to do.
+             */
             out->outcome = TASK_HAND_BACK;
             out->is_counted = true;
             out->class = status_class(ended);
@@ -501,7 +512,8 @@ static void conclude(struct scope *sc, struct task *task, struct task_facts *fac
     log_end(task, out, s, problem);
 }
 
-void task_execute(const struct task_host *host, const char *operation_id, const char *task_id, const char *worker_id, struct task_end *out)
+void task_execute(const struct task_host *host, const char *operation_id, const char *task_id, const char *worker_id,
+                  struct task_end *out)
 {
     struct scope sc;
     scope_init(&sc, operation_id);

@@ -1,4 +1,5 @@
-/* One attempt from its first statement to its last: what child.c and `--task` call. task.h is what the kinds of tasks see of it. */
+/* One attempt from its first statement to its last: what child.c and `--task` call. task.h is what the kinds of tasks
+ * see of it. */
 #pragma once
 
 #include "worker/orders.h"
@@ -16,17 +17,19 @@ struct task_host {
     volatile sig_atomic_t *is_told; /* set by SIGTERM; may be NULL */
 };
 
-/* Runs a claimed operation. Committed ends (completed, failed) are announced; everything else is for the caller to settle. */
-void task_execute(const struct task_host *host, const char *operation_id, const char *task_id, const char *worker_id, struct task_end *out);
+/* Runs a claimed operation. Committed ends (completed, failed) are announced; everything else is for the caller to
+ * settle. */
+void task_execute(const struct task_host *host, const char *operation_id, const char *task_id, const char *worker_id,
+                  struct task_end *out);
 
 /* What follows from how the work ended. Exposed for tests. */
 struct task_facts {
     enum operation_type type;
-    int failures;          /* since the last committed document */
-    bool has_committed;    /* anything */
-    bool has_progressed;   /* a document: the next failure is the first again */
-    bool is_over_limit;    /* the soft time limit was reached */
-    double jitter;         /* 0 … 1 */
+    int failures;        /* since the last committed document */
+    bool has_committed;  /* anything */
+    bool has_progressed; /* a document: the next failure is the first again */
+    bool is_over_limit;  /* the soft time limit was reached */
+    double jitter;       /* 0 … 1 */
     int default_retry_delay;
 };
 struct task_verdict {
@@ -36,7 +39,8 @@ struct task_verdict {
 };
 struct task_verdict task_judge(enum status s, const struct task_facts *facts);
 
-/* The sentence as it may leave the worker: no credentials, no path outside the source roots, nothing of the database's own words. In the arena. */
+/* The sentence as it may leave the worker: no credentials, no path outside the source roots, nothing of the database's
+ * own words. In the arena. */
 const char *task_public_text(struct scope *sc, const struct settings *settings, enum status s, const char *text);
 
 /* What a collection becomes when an operation on it failed. */
