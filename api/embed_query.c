@@ -92,7 +92,8 @@ static size_t on_bytes(char *bytes, size_t size, size_t count, void *context)
     return answer->is_cut ? 0 : size * count;
 }
 
-static enum status post(struct scope *sc, const char *url, const char *key, const char *body, int timeout_ms, struct text *answer)
+static enum status post(struct scope *sc, const char *url, const char *key, const char *body, int timeout_ms,
+                        struct text *answer)
 {
     CURL *handle = handle_of_thread();
     if (!handle)
@@ -131,7 +132,8 @@ static const char *endpoint(struct scope *sc, const char *base)
     return arena_printf(&sc->arena, "%.*s/internal/embed", (int)len, base);
 }
 
-static enum status find_urls(struct scope *sc, struct db *db, const struct settings *settings, const char *model, const char **urls, int *out_count)
+static enum status find_urls(struct scope *sc, struct db *db, const struct settings *settings, const char *model,
+                             const char **urls, int *out_count)
 {
     if (settings->embed_url && *settings->embed_url) {
         urls[0] = endpoint(sc, settings->embed_url);
@@ -146,7 +148,8 @@ static enum status find_urls(struct scope *sc, struct db *db, const struct setti
     for (int i = 0; i < n; i++)
         urls[i] = endpoint(sc, db_text(rows, i, "url"));
     *out_count = n;
-    return n ? STATUS_OK : fail(sc, STATUS_UNAVAILABLE, "no worker that has the model %s is running; try again shortly", model);
+    return n ? STATUS_OK
+             : fail(sc, STATUS_UNAVAILABLE, "no worker that has the model %s is running; try again shortly", model);
 }
 
 static const char *request_body(struct scope *sc, const char *model, const char *query)
@@ -162,8 +165,8 @@ static const char *request_body(struct scope *sc, const char *model, const char 
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-enum status embed_query(struct scope *sc, struct db *db, const struct settings *settings, const char *model, const char *query, float **out,
-                        int *out_dim)
+enum status embed_query(struct scope *sc, struct db *db, const struct settings *settings, const char *model,
+                        const char *query, float **out, int *out_dim)
 {
     int64_t until = clock_monotonic_ms() + WHOLE_MS;
     const char *urls[MOST_URLS] = {NULL};

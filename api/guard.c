@@ -53,7 +53,8 @@ enum status guard_busy(struct request *r, const struct collection *c, const char
     if (s != STATUS_OK)
         return s;
     if (strcmp(now.status, "error") == 0)
-        return fail(r->sc, STATUS_CONFLICT, "%s: the collection is in the state 'error'; delete it and create it anew", what);
+        return fail(r->sc, STATUS_CONFLICT, "%s: the collection is in the state 'error'; delete it and create it anew",
+                    what);
     return fail(r->sc, STATUS_CONFLICT, "%s: another operation was in progress on this collection; try again", what);
 }
 
@@ -66,7 +67,8 @@ static bool is_listed(const char *const *valid, const char *word)
     return false;
 }
 
-enum status guard_filter(struct request *r, const char *value, const char *what, const char *const *valid, const char **out_array)
+enum status guard_filter(struct request *r, const char *value, const char *what, const char *const *valid,
+                         const char **out_array)
 {
     size_t count = 0;
     char **words = value ? settings_list(&r->sc->arena, value, ',', &count) : NULL;
@@ -80,7 +82,8 @@ enum status guard_filter(struct request *r, const char *value, const char *what,
             scoped_text all = {0};
             for (const char *const *v = valid; *v; v++)
                 text_printf(&all, "%s%s", v == valid ? "" : ", ", *v);
-            return fail(r->sc, STATUS_INVALID, "Invalid %s: '%s'. Valid values are: %s", what, words[i], text_str(&all));
+            return fail(r->sc, STATUS_INVALID, "Invalid %s: '%s'. Valid values are: %s", what, words[i],
+                        text_str(&all));
         }
         text_printf(&array, "%c%s", i ? ',' : '{', words[i]);
     }

@@ -32,7 +32,8 @@ static enum status check_key(struct request *r, const char *key)
         is_plain = is_plain && key[i] >= 0x20 && key[i] < 0x7F;
     if (len <= LONGEST_KEY && is_plain)
         return STATUS_OK;
-    return request_invalid(r, "header", "Idempotency-Key", "value_error", "at most %d printable ASCII characters", LONGEST_KEY);
+    return request_invalid(r, "header", "Idempotency-Key", "value_error", "at most %d printable ASCII characters",
+                           LONGEST_KEY);
 }
 
 enum status idempotency_replay(struct request *r, bool *out_is_done)
@@ -67,11 +68,12 @@ static enum status take(struct request *r, const char *key, bool *out_is_known)
 
 static enum status keep(struct request *r, const char *key)
 {
-    return db_run(r->sc, r->db, SQL_IDEMPOTENCY_KEEP, NULL, db_number(r->sc, r->user.id), key, db_number(r->sc, r->reply.http),
-                  text_str(&r->reply.body));
+    return db_run(r->sc, r->db, SQL_IDEMPOTENCY_KEEP, NULL, db_number(r->sc, r->user.id), key,
+                  db_number(r->sc, r->reply.http), text_str(&r->reply.body));
 }
 
-enum status idempotency_run(struct request *r, enum status (*work)(struct request *r, void *context), void *context, bool *out_is_done)
+enum status idempotency_run(struct request *r, enum status (*work)(struct request *r, void *context), void *context,
+                            bool *out_is_done)
 {
     const char *key = key_of(r);
     bool is_known = false;

@@ -42,7 +42,8 @@ static enum status check_globs(struct request *r, const cJSON *config, const cha
     bool is_good = cJSON_IsArray(list);
     for (const cJSON *i = is_good ? list->child : NULL; i; i = i->next)
         is_good = is_good && cJSON_IsString(i);
-    return is_good ? STATUS_OK : fail(r->sc, STATUS_INVALID, "source_config.%s must be a list of patterns such as \"*.md\"", name);
+    return is_good ? STATUS_OK
+                   : fail(r->sc, STATUS_INVALID, "source_config.%s must be a list of patterns such as \"*.md\"", name);
 }
 
 static enum status check_config(struct request *r, const cJSON *config)
@@ -89,7 +90,8 @@ static bool is_root_here(struct scope *sc, const char *roots, const char *path)
     return false;
 }
 
-static enum status check_grant(struct scope *sc, struct db *db, const struct settings *settings, const struct user *user, const char *path)
+static enum status check_grant(struct scope *sc, struct db *db, const struct settings *settings,
+                               const struct user *user, const char *path)
 {
     if (strcmp(settings->source_roots_for, "granted") != 0 || user->is_superuser)
         return STATUS_OK;
@@ -100,7 +102,8 @@ static enum status check_grant(struct scope *sc, struct db *db, const struct set
     return s;
 }
 
-enum status source_request_may_read(struct scope *sc, struct db *db, const struct settings *settings, const struct user *user, const char *path)
+enum status source_request_may_read(struct scope *sc, struct db *db, const struct settings *settings,
+                                    const struct user *user, const char *path)
 {
     if (*path != '/')
         return fail(sc, STATUS_INVALID, "The path of a source must be absolute, such as /documents; '%s' is not", path);
@@ -139,7 +142,8 @@ enum status source_request_read(struct request *r, struct source_request *out)
     if (!path || !*path)
         path = text_of(field_of(r->json, "source_path", "sourcePath"));
     if (!path || !*path)
-        return fail(r->sc, STATUS_INVALID, "A directory source needs source_config.path, the absolute path of the directory");
+        return fail(r->sc, STATUS_INVALID,
+                    "A directory source needs source_config.path, the absolute path of the directory");
     path = without_slashes(r->sc, path);
     s = source_request_may_read(r->sc, r->db, r->api->settings, &r->user, path);
     if (s != STATUS_OK)

@@ -1,7 +1,7 @@
 /* Collections: list, create, show, change, delete. */
 #include "api/guard.h"
 #include "api/idempotency.h"
-#include "api/route_handlers.h"
+#include "api/router.h"
 #include "api/source_request.h"
 #include "api/views.h"
 #include "common/metrics.h"
@@ -12,7 +12,8 @@
 
 enum { LEAST_SYNC_MINUTES = 15, LONGEST_NAME = 255 };
 
-static const char *const strategies[] = {"character", "recursive", "markdown", "semantic", "hierarchical", "hybrid", NULL};
+static const char *const strategies[] = {"character",    "recursive", "markdown", "semantic",
+                                         "hierarchical", "hybrid",    NULL};
 static const char *const quantizations[] = {"float32", "float16", "int8", NULL};
 static const char *const sync_modes[] = {"one_time", "continuous", NULL};
 
@@ -20,8 +21,7 @@ static const char *const sync_modes[] = {"one_time", "continuous", NULL};
 static void write_collection(struct text *t, const PGresult *rows, const char *operation_uuid, bool with_operation)
 {
     json_open(t, NULL, '{');
-    view_fields(t, VIEW_COLLECTION, rows, 0);
-    json_text(t, "initial_operation_id", operation_uuid);
+    view_fields_with(t, &schema_COLLECTION, rows, 0, "initial_operation_id", operation_uuid);
     if (with_operation)
         json_text(t, "operation_id", operation_uuid);
     json_close(t, '}');
@@ -37,7 +37,7 @@ enum status collections_list(struct request *r)
     s = collection_store_list(r->sc, r->db, r->user.id, request_query_bool(r, "include_public", true), per_page,
                               (int64_t)(page - 1) * per_page, &rows);
     if (s == STATUS_OK)
-        view_reply_page(r, "collections", VIEW_COLLECTION, rows, page, per_page);
+        view_reply_page(r, "collections", &schema_COLLECTION, rows, page, per_page);
     return s;
 }
 
@@ -84,22 +84,24 @@ static enum status read_name(struct request *r, const char *given, const char **
         return request_invalid(r, "body", "name", "string_too_short", "name must not be empty");
     for (const char *p = name; *p; p++) {
         if (strchr("/\\*?<>|:\"", *p) || (unsigned char)*p < 0x20 || *p == 0x7F)
-            return request_invalid(r, "body", "name", "value_error", "name must not contain any of / \\ * ? < > | : \" or control characters");
+            return request_invalid(r, "body", "name", "value_error",
+                                   "name must not contain any of / \\ * ? < > | : \" or control characters");
     }
     *out = name;
     return STATUS_OK;
 }
 
 /* An integer of a chunking_config within the bounds of the field of the same name; *out stays when it is absent. */
-static enum status config_number(struct request *r, const cJSON *config, const char *name, int64_t least, int64_t most, int64_t *out)
+static enum status config_number(struct request *r, const cJSON *config, const char *name, int64_t least, int64_t most,
+                                 int64_t *out)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(config, name);
     if (!item || cJSON_IsNull(item))
         return STATUS_OK;
     int64_t n = json_get_int(config, name, -1);
     if (n < least || n > most)
-        return fail(r->sc, STATUS_INVALID, "chunking_config.%s must be a whole number from %lld to %lld", name, (long long)least,
-                    (long long)most);
+        return fail(r->sc, STATUS_INVALID, "chunking_config.%s must be a whole number from %lld to %lld", name,
+                    (long long)least, (long long)most);
     if (*out < 0)
         *out = n;
     return STATUS_OK;
@@ -137,14 +139,16 @@ static enum status read_chunking(struct request *r, struct collection_new *out)
     const cJSON *node = pipeline_node(cJSON_GetObjectItemCaseSensitive(r->json, "pipeline_config"), "chunker");
     out->strategy = json_get_text(r->json, "chunking_strategy", NULL);
     if (cJSON_IsObject(config) && !out->strategy)
-        return fail(r->sc, STATUS_INVALID, "chunking_config needs a chunking_strategy: one of %s", joined(r, strategies));
+        return fail(r->sc, STATUS_INVALID, "chunking_config needs a chunking_strategy: one of %s",
+                    joined(r, strategies));
     if (!out->strategy && node) {
         out->strategy = json_get_text(node, "plugin_id", NULL);
         config = cJSON_GetObjectItemCaseSensitive(node, "config");
         out->strategy = out->strategy && is_one_of(strategies, out->strategy) ? out->strategy : NULL;
     }
     if (out->strategy && !is_one_of(strategies, out->strategy))
-        return fail(r->sc, STATUS_INVALID, "Invalid chunking_strategy '%s'. Valid values are: %s", out->strategy, joined(r, strategies));
+        return fail(r->sc, STATUS_INVALID, "Invalid chunking_strategy '%s'. Valid values are: %s", out->strategy,
+                    joined(r, strategies));
     out->chunk_size = json_get_int(r->json, "chunk_size", -1);
     out->chunk_overlap = json_get_int(r->json, "chunk_overlap", -1);
     out->chunking_json = body_json(r, "chunking_config");
@@ -152,24 +156,27 @@ static enum status read_chunking(struct request *r, struct collection_new *out)
     if (s == STATUS_OK)
         s = config_number(r, config, "chunk_overlap", 0, 1000, &out->chunk_overlap);
     if (s == STATUS_OK && out->chunk_size > 0 && out->chunk_overlap >= out->chunk_size)
-        return fail(r->sc, STATUS_INVALID, "chunk_overlap (%lld) must be smaller than chunk_size (%lld)", (long long)out->chunk_overlap,
-                    (long long)out->chunk_size);
+        return fail(r->sc, STATUS_INVALID, "chunk_overlap (%lld) must be smaller than chunk_size (%lld)",
+                    (long long)out->chunk_overlap, (long long)out->chunk_size);
     return s;
 }
 
 /* `was_continuous` and `interval_before`: what the collection has already (PUT). */
-static enum status read_sync(struct request *r, bool was_continuous, int64_t interval_before, const char **out_mode, int64_t *out_minutes)
+static enum status read_sync(struct request *r, bool was_continuous, int64_t interval_before, const char **out_mode,
+                             int64_t *out_minutes)
 {
     const char *mode = json_get_text(r->json, "sync_mode", NULL);
     int64_t minutes = json_get_int(r->json, "sync_interval_minutes", -1);
     if (mode && !is_one_of(sync_modes, mode))
-        return request_invalid(r, "body", "sync_mode", "value_error", "sync_mode must be one of: %s", joined(r, sync_modes));
+        return request_invalid(r, "body", "sync_mode", "value_error", "sync_mode must be one of: %s",
+                               joined(r, sync_modes));
     if (minutes >= 0 && minutes < LEAST_SYNC_MINUTES)
-        return request_invalid(r, "body", "sync_interval_minutes", "greater_than_equal", "sync_interval_minutes must be at least %d",
-                               LEAST_SYNC_MINUTES);
+        return request_invalid(r, "body", "sync_interval_minutes", "greater_than_equal",
+                               "sync_interval_minutes must be at least %d", LEAST_SYNC_MINUTES);
     bool is_continuous = mode ? strcmp(mode, "continuous") == 0 : was_continuous;
     if (is_continuous && minutes < 0 && interval_before <= 0)
-        return request_invalid(r, "body", "sync_interval_minutes", "missing", "sync_interval_minutes is required when sync_mode is 'continuous'");
+        return request_invalid(r, "body", "sync_interval_minutes", "missing",
+                               "sync_interval_minutes is required when sync_mode is 'continuous'");
     *out_mode = mode;
     *out_minutes = minutes;
     return STATUS_OK;
@@ -197,7 +204,8 @@ static enum status read_new(struct request *r, struct collection_new *out)
     };
     enum status s = read_name(r, json_get_text(r->json, "name", ""), &out->name);
     if (s == STATUS_OK && !is_one_of(quantizations, out->quantization))
-        s = request_invalid(r, "body", "quantization", "value_error", "quantization must be one of: %s", joined(r, quantizations));
+        s = request_invalid(r, "body", "quantization", "value_error", "quantization must be one of: %s",
+                            joined(r, quantizations));
     if (s == STATUS_OK)
         s = read_sync(r, false, 0, &mode, &out->sync_interval_minutes);
     if (s == STATUS_OK)
@@ -357,5 +365,7 @@ enum status collections_reindex(struct request *r)
     enum status s = guard_owned(r, r->params[0], &c, NULL);
     if (s != STATUS_OK)
         return s;
-    return fail(r->sc, STATUS_NOT_IMPLEMENTED, "Re-indexing a collection is not available in this version; create a new collection with the settings that you want");
+    return fail(r->sc, STATUS_NOT_IMPLEMENTED,
+                "Re-indexing a collection is not available in this version; create a new collection with the settings "
+                "that you want");
 }

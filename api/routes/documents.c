@@ -1,6 +1,6 @@
 /* A collection's documents: list, one, its file, how many failed. */
 #include "api/guard.h"
-#include "api/route_handlers.h"
+#include "api/router.h"
 #include "api/views.h"
 #include "common/source/directory.h"
 #include "common/store/document_view.h"
@@ -24,7 +24,7 @@ enum status documents_list(struct request *r)
     if (s == STATUS_OK)
         s = document_view_list(r->sc, r->db, c.id, wanted, per_page, (int64_t)(page - 1) * per_page, &rows);
     if (s == STATUS_OK)
-        view_reply_page(r, "documents", VIEW_DOCUMENT, rows, page, per_page);
+        view_reply_page(r, "documents", &schema_DOCUMENT, rows, page, per_page);
     return s;
 }
 
@@ -50,7 +50,7 @@ enum status documents_show(struct request *r)
     scoped(PGresult) *rows = NULL;
     enum status s = find_document(r, false, &rows);
     if (s == STATUS_OK)
-        view_write(reply_json(r, 200), NULL, VIEW_DOCUMENT, rows, 0);
+        view_write(reply_json(r, 200), NULL, &schema_DOCUMENT, rows, 0);
     return s;
 }
 
@@ -81,7 +81,8 @@ static const char *disposition(struct request *r, const char *name)
     scoped_text t = {0};
     text_puts(&t, "inline; filename*=UTF-8''");
     for (const char *p = name; *p; p++) {
-        bool is_plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("-._~", *p);
+        bool is_plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+                        strchr("-._~", *p);
         if (is_plain)
             text_putc(&t, *p);
         else
@@ -148,7 +149,8 @@ enum status documents_failed_count(struct request *r)
 static enum status not_yet(struct request *r)
 {
     return fail(r->sc, STATUS_NOT_IMPLEMENTED,
-                "Retrying single documents is not available in this version; add the source again: its failed documents are read again");
+                "Retrying single documents is not available in this version; add the source again: its failed "
+                "documents are read again");
 }
 
 enum status documents_retry(struct request *r)

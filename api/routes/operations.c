@@ -1,6 +1,6 @@
 /* Operations: lists, one of them, cancel. */
 #include "api/guard.h"
-#include "api/route_handlers.h"
+#include "api/router.h"
 #include "api/views.h"
 #include "common/log.h"
 #include "common/message.h"
@@ -21,7 +21,9 @@ static enum status read_filter(struct request *r, struct operation_filter *out)
 {
     const char *type = request_query(r, "operation_type");
     enum status s = guard_filter(r, request_query(r, "status"), "status", states, &out->states);
-    return s == STATUS_OK ? guard_filter(r, type ? type : request_query(r, "type"), "operation type", types, &out->types) : s;
+    return s == STATUS_OK
+               ? guard_filter(r, type ? type : request_query(r, "type"), "operation type", types, &out->types)
+               : s;
 }
 
 enum status operations_list(struct request *r)
@@ -35,7 +37,7 @@ enum status operations_list(struct request *r)
     if (s == STATUS_OK)
         s = operation_view_list(r->sc, r->db, &filter, per_page, (int64_t)(page - 1) * per_page, &rows);
     if (s == STATUS_OK)
-        view_reply_page(r, "operations", VIEW_OPERATION, rows, page, per_page);
+        view_reply_page(r, "operations", &schema_OPERATION, rows, page, per_page);
     return s;
 }
 
@@ -55,7 +57,7 @@ enum status operations_of_collection(struct request *r)
     if (s == STATUS_OK)
         s = operation_view_list(r->sc, r->db, &filter, per_page, (int64_t)(page - 1) * per_page, &rows);
     if (s == STATUS_OK)
-        view_write_list(reply_json(r, 200), NULL, VIEW_OPERATION, rows);
+        view_write_list(reply_json(r, 200), NULL, &schema_OPERATION, rows);
     return s;
 }
 
@@ -82,13 +84,14 @@ enum status operations_show(struct request *r)
     scoped(PGresult) *rows = NULL;
     enum status s = find_operation(r, true, &rows);
     if (s == STATUS_OK)
-        view_write(reply_json(r, 200), NULL, VIEW_OPERATION, rows, 0);
+        view_write(reply_json(r, 200), NULL, &schema_OPERATION, rows, 0);
     return s;
 }
 
 /* ---- cancel ---- */
 
-/* In one transaction: the operation is final and its collection usable again. The worker hears of it afterwards and would find out anyway, as its fence is lost. */
+/* In one transaction: the operation is final and its collection usable again. The worker hears of it afterwards and
+ * would find out anyway, as its fence is lost. */
 static enum status cancel_in_transaction(struct request *r, struct operation_ref *out, const char **out_worker)
 {
     int64_t collection_id = 0;
@@ -151,6 +154,6 @@ enum status operations_cancel(struct request *r)
     tell_about_cancel(r, &operation, worker);
     s = operation_view_find(r->sc, r->db, r->params[0], &after);
     if (s == STATUS_OK)
-        view_write(reply_json(r, 200), NULL, VIEW_OPERATION, after, 0);
+        view_write(reply_json(r, 200), NULL, &schema_OPERATION, after, 0);
     return s;
 }

@@ -1,8 +1,8 @@
-/* Searches over one or several collections: the query is embedded once a model, each collection is searched, the best hits of all are
- * merged by score and get their texts by one statement. */
+/* Searches over one or several collections: the query is embedded once a model, each collection is searched, the best
+ * hits of all are merged by score and get their texts by one statement. */
 #include "api/embed_query.h"
 #include "api/guard.h"
-#include "api/route_handlers.h"
+#include "api/router.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
@@ -81,14 +81,18 @@ static enum status read_modes(struct request *r, struct search *q)
     static const char *const types[] = {"semantic", "question", "code", "hybrid", NULL};
     static const char *const modes[] = {"dense", "sparse", "hybrid", NULL};
     q->search_type = json_get_text(r->json, "search_type", "semantic");
-    const char *mode = json_get_text(r->json, "search_mode", strcmp(q->search_type, "hybrid") == 0 ? "hybrid" : "dense");
+    const char *mode = json_get_text(r->json, "search_mode",
+                                     strcmp(q->search_type, "hybrid") == 0 ? "hybrid" : "dense");
     if (!is_one_of(q->search_type, types))
-        return request_invalid(r, "body", "search_type", "value_error", "search_type must be one of: semantic, question, code, hybrid");
+        return request_invalid(r, "body", "search_type", "value_error",
+                               "search_type must be one of: semantic, question, code, hybrid");
     if (!is_one_of(mode, modes))
-        return request_invalid(r, "body", "search_mode", "value_error", "search_mode must be one of: dense, sparse, hybrid");
+        return request_invalid(r, "body", "search_mode", "value_error",
+                               "search_mode must be one of: dense, sparse, hybrid");
     if (strcmp(mode, "dense") != 0)
-        warn(q, strcmp(mode, "hybrid") == 0 ? "Hybrid search is not available; the results are those of a dense search."
-                                            : "Sparse search is not available; the results are those of a dense search.");
+        warn(q, strcmp(mode, "hybrid") == 0
+                    ? "Hybrid search is not available; the results are those of a dense search."
+                    : "Sparse search is not available; the results are those of a dense search.");
     if (asks_for(r->json, "use_reranker"))
         warn(q, "Reranking is not available; the results are in the order of their dense scores.");
     if (asks_for(r->json, "use_hyde"))
@@ -194,7 +198,8 @@ static void note_failure(struct target *t, enum status s, const char *problem)
     t->error_message = problem && status_http(s) < 500 ? problem : status_text(s);
 }
 
-static enum status search_target(struct request *r, struct search *q, struct target *t, struct vector_hit **out, size_t *out_count)
+static enum status search_target(struct request *r, struct search *q, struct target *t, struct vector_hit **out,
+                                 size_t *out_count)
 {
     const struct embedded *e = embed_for(r, q, t->model);
     if (e->status != STATUS_OK) {
@@ -205,11 +210,13 @@ static enum status search_target(struct request *r, struct search *q, struct tar
     }
     int64_t start = clock_monotonic_us();
     /* 0 means no threshold: cosines below it are as good as any others of a small collection. */
-    enum status s = vector_store_search(r->sc, r->db, t->id, e->vector, e->dim, q->k, q->threshold > 0 ? q->threshold : -2, out, out_count);
+    enum status s = vector_store_search(r->sc, r->db, t->id, e->vector, e->dim, q->k,
+                                        q->threshold > 0 ? q->threshold : -2, out, out_count);
     q->search_us += clock_monotonic_us() - start;
     if (s == STATUS_OK)
         return s;
-    log_info("search_failed", log_text("trace", r->sc->trace_id), log_text("collection", t->uuid), log_text("problem", r->sc->problem_text));
+    log_info("search_failed", log_text("trace", r->sc->trace_id), log_text("collection", t->uuid),
+             log_text("problem", r->sc->problem_text));
     note_failure(t, s, r->sc->problem_text);
     scope_forgive(r->sc);
     return s;
@@ -227,7 +234,9 @@ static enum status all_failed(struct request *r, enum status s)
 {
     if (status_http(s) == 503) {
         reply_header(r, "Retry-After", "2");
-        return fail(r->sc, s, "Searching is not possible right now: no worker that can embed the query answers; try again shortly");
+        return fail(
+            r->sc, s,
+            "Searching is not possible right now: no worker that can embed the query answers; try again shortly");
     }
     return fail(r->sc, s, "The search failed");
 }

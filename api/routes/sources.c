@@ -1,7 +1,7 @@
 /* A collection's sources. */
 #include "api/guard.h"
 #include "api/idempotency.h"
-#include "api/route_handlers.h"
+#include "api/router.h"
 #include "api/source_request.h"
 #include "api/views.h"
 #include "common/store/operation_store.h"
@@ -51,7 +51,7 @@ static enum status add_in_transaction(struct request *r, void *context)
     if (s == STATUS_OK)
         s = operation_view_find(r->sc, r->db, n->operation.uuid, &rows);
     if (s == STATUS_OK)
-        view_write(reply_json(r, 202), NULL, VIEW_OPERATION, rows, 0);
+        view_write(reply_json(r, 202), NULL, &schema_OPERATION, rows, 0);
     return s;
 }
 
@@ -91,7 +91,7 @@ enum status sources_list(struct request *r)
         return s;
     struct text *t = reply_json(r, 200);
     json_open(t, NULL, '{');
-    view_write_list(t, "items", VIEW_SOURCE, rows);
+    view_write_list(t, "items", &schema_SOURCE, rows);
     json_int(t, "total", view_total(rows));
     json_int(t, "offset", offset);
     json_int(t, "limit", limit);
@@ -111,13 +111,15 @@ enum status sources_show(struct request *r)
     scoped(PGresult) *rows = NULL;
     enum status s = find_source(r, false, &rows);
     if (s == STATUS_OK)
-        view_write(reply_json(r, 200), NULL, VIEW_SOURCE, rows, 0);
+        view_write(reply_json(r, 200), NULL, &schema_SOURCE, rows, 0);
     return s;
 }
 
 static enum status not_yet(struct request *r)
 {
-    return fail(r->sc, STATUS_NOT_IMPLEMENTED, "Removing a source is not available in this version; delete the collection and index what you want to keep");
+    return fail(
+        r->sc, STATUS_NOT_IMPLEMENTED,
+        "Removing a source is not available in this version; delete the collection and index what you want to keep");
 }
 
 enum status sources_remove_one(struct request *r)

@@ -22,7 +22,8 @@ static void read_collection(struct scope *sc, const PGresult *rows, struct colle
     };
 }
 
-enum status collection_store_find(struct scope *sc, struct db *db, const char *uuid, struct collection *out, PGresult **out_rows)
+enum status collection_store_find(struct scope *sc, struct db *db, const char *uuid, struct collection *out,
+                                  PGresult **out_rows)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_COLLECTION_FIND, &rows, uuid);
@@ -38,8 +39,8 @@ enum status collection_store_find(struct scope *sc, struct db *db, const char *u
     return STATUS_OK;
 }
 
-enum status collection_store_list(struct scope *sc, struct db *db, int64_t user_id, bool with_public, int limit, int64_t offset,
-                                  PGresult **out_rows)
+enum status collection_store_list(struct scope *sc, struct db *db, int64_t user_id, bool with_public, int limit,
+                                  int64_t offset, PGresult **out_rows)
 {
     return db_run(sc, db, SQL_COLLECTION_LIST, out_rows, db_number(sc, user_id), with_public ? "true" : "false",
                   db_number(sc, limit), db_number(sc, offset));
@@ -50,7 +51,8 @@ static const char *number_or_null(struct scope *sc, int64_t n)
     return n < 0 ? NULL : db_number(sc, n);
 }
 
-/* A unique violation of the name gets its own sentence; the first problem noted wins, so the general one is forgotten. */
+/* A unique violation of the name gets its own sentence; the first problem noted wins, so the general one is forgotten.
+ */
 static enum status name_taken(struct scope *sc, struct db *db, enum status s, const char *name)
 {
     if (s != STATUS_CONFLICT || strcmp(db_constraint(db), "collections_name_key") != 0)
@@ -59,15 +61,15 @@ static enum status name_taken(struct scope *sc, struct db *db, enum status s, co
     return fail(sc, STATUS_CONFLICT, "Collection with name '%s' already exists", name);
 }
 
-enum status collection_store_insert(struct scope *sc, struct db *db, const struct collection_new *c, struct collection *out,
-                                    PGresult **out_rows)
+enum status collection_store_insert(struct scope *sc, struct db *db, const struct collection_new *c,
+                                    struct collection *out, PGresult **out_rows)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s =
-        db_run(sc, db, SQL_COLLECTION_INSERT, &rows, c->name, c->description, db_number(sc, c->owner_id), c->model,
-               c->quantization, number_or_null(sc, c->chunk_size), number_or_null(sc, c->chunk_overlap), c->strategy,
-               c->chunking_json, c->is_public ? "true" : "false", c->metadata_json,
-               c->is_continuous ? "continuous" : "one_time", number_or_null(sc, c->sync_interval_minutes));
+    enum status s = db_run(sc, db, SQL_COLLECTION_INSERT, &rows, c->name, c->description, db_number(sc, c->owner_id),
+                           c->model, c->quantization, number_or_null(sc, c->chunk_size),
+                           number_or_null(sc, c->chunk_overlap), c->strategy, c->chunking_json,
+                           c->is_public ? "true" : "false", c->metadata_json,
+                           c->is_continuous ? "continuous" : "one_time", number_or_null(sc, c->sync_interval_minutes));
     if (s != STATUS_OK)
         return name_taken(sc, db, s, c->name);
     read_collection(sc, rows, out);
@@ -76,7 +78,8 @@ enum status collection_store_insert(struct scope *sc, struct db *db, const struc
     return STATUS_OK;
 }
 
-enum status collection_store_update(struct scope *sc, struct db *db, int64_t id, const struct collection_change *c, PGresult **out_rows)
+enum status collection_store_update(struct scope *sc, struct db *db, int64_t id, const struct collection_change *c,
+                                    PGresult **out_rows)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_COLLECTION_UPDATE, &rows, db_number(sc, id), c->name,
@@ -116,7 +119,8 @@ static const char *without_organisation(const char *name)
     return slash ? slash + 1 : name;
 }
 
-enum status collection_store_model(struct scope *sc, struct db *db, const char *default_model, const char *wanted, const char **out)
+enum status collection_store_model(struct scope *sc, struct db *db, const char *default_model, const char *wanted,
+                                   const char **out)
 {
     const char *name = wanted ? without_organisation(wanted) : "";
     bool is_default = !*name || strcasecmp(name, "dense_local") == 0 ||
@@ -140,5 +144,6 @@ enum status collection_store_model(struct scope *sc, struct db *db, const char *
         if (strcasecmp(model, without_organisation(default_model)) != 0)
             text_printf(&names, ", %s", model);
     }
-    return fail(sc, STATUS_INVALID, "embedding_model '%s' is not available; available are: %s", wanted, text_str(&names));
+    return fail(sc, STATUS_INVALID, "embedding_model '%s' is not available; available are: %s", wanted,
+                text_str(&names));
 }

@@ -1,5 +1,6 @@
-/* The table `collections` as the API reads and changes it. Functions that return rows return them in the shape that clients see (the statements' columns are
- * named as the object's fields, row_id beside them); caller: scoped(PGresult). Deleted collections are not found. */
+/* The table `collections` as the API reads and changes it. Functions that return rows return them in the shape that
+ * clients see (the statements' columns are named as the object's fields, row_id beside them); caller: scoped(PGresult).
+ * Deleted collections are not found. */
 #pragma once
 
 #include "common/db.h"
@@ -38,19 +39,23 @@ struct collection_change {
 };
 
 /* STATUS_NOT_FOUND: unknown or deleted. `out_rows` may be NULL. */
-enum status collection_store_find(struct scope *sc, struct db *db, const char *uuid, struct collection *out, PGresult **out_rows) must_check;
-/* A page of what the user may see, newest first; always at least one row, for its `total`. */
-enum status collection_store_list(struct scope *sc, struct db *db, int64_t user_id, bool with_public, int limit, int64_t offset,
+enum status collection_store_find(struct scope *sc, struct db *db, const char *uuid, struct collection *out,
                                   PGresult **out_rows) must_check;
+/* A page of what the user may see, newest first; always at least one row, for its `total`. */
+enum status collection_store_list(struct scope *sc, struct db *db, int64_t user_id, bool with_public, int limit,
+                                  int64_t offset, PGresult **out_rows) must_check;
 /* STATUS_CONFLICT with the sentence: the name is taken (names are unique over all users). */
-enum status collection_store_insert(struct scope *sc, struct db *db, const struct collection_new *c, struct collection *out,
-                                    PGresult **out_rows) must_check;
+enum status collection_store_insert(struct scope *sc, struct db *db, const struct collection_new *c,
+                                    struct collection *out, PGresult **out_rows) must_check;
 /* STATUS_CONFLICT: the name is taken; STATUS_NOT_FOUND: deleted meanwhile. */
-enum status collection_store_update(struct scope *sc, struct db *db, int64_t id, const struct collection_change *c, PGresult **out_rows) must_check;
-/* To `processing`, after the operation's row went in (lock order: operations, collections). STATUS_CONFLICT: neither pending nor ready, or deleted. */
+enum status collection_store_update(struct scope *sc, struct db *db, int64_t id, const struct collection_change *c,
+                                    PGresult **out_rows) must_check;
+/* To `processing`, after the operation's row went in (lock order: operations, collections). STATUS_CONFLICT: neither
+ * pending nor ready, or deleted. */
 enum status collection_store_take(struct scope *sc, struct db *db, int64_t id) must_check;
 /* Hides it from every reader and frees its name. STATUS_NOT_FOUND: deleted already. */
 enum status collection_store_hide(struct scope *sc, struct db *db, int64_t id) must_check;
-/* The name of the model as its folder is called, for a name with or without its organisation, in any case, or `dense_local` or NULL for the
- * default one. STATUS_INVALID naming what live workers have. */
-enum status collection_store_model(struct scope *sc, struct db *db, const char *default_model, const char *wanted, const char **out) must_check;
+/* The name of the model as its folder is called, for a name with or without its organisation, in any case, or
+ * `dense_local` or NULL for the default one. STATUS_INVALID naming what live workers have. */
+enum status collection_store_model(struct scope *sc, struct db *db, const char *default_model, const char *wanted,
+                                   const char **out) must_check;

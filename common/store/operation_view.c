@@ -15,8 +15,8 @@ enum status operation_view_find(struct scope *sc, struct db *db, const char *uui
     return STATUS_OK;
 }
 
-enum status operation_view_list(struct scope *sc, struct db *db, const struct operation_filter *f, int limit, int64_t offset,
-                                PGresult **out_rows)
+enum status operation_view_list(struct scope *sc, struct db *db, const struct operation_filter *f, int limit,
+                                int64_t offset, PGresult **out_rows)
 {
     return db_run(sc, db, SQL_OPERATION_VIEW_LIST, out_rows, f->user_id ? db_number(sc, f->user_id) : NULL,
                   f->collection_id ? db_number(sc, f->collection_id) : NULL, f->states, f->types, db_number(sc, limit),

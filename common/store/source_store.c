@@ -7,22 +7,26 @@
 enum status source_store_put(struct scope *sc, struct db *db, const struct source_new *source, int64_t *out_id)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_SOURCE_UPSERT, &rows, db_number(sc, source->collection_id), source->type, source->path,
-                           source->config_json);
+    enum status s = db_run(sc, db, SQL_SOURCE_UPSERT, &rows, db_number(sc, source->collection_id), source->type,
+                           source->path, source->config_json);
     if (s == STATUS_OK)
         *out_id = db_int(rows, 0, "id", 0);
     return s;
 }
 
-enum status source_store_list(struct scope *sc, struct db *db, int64_t collection_id, int limit, int64_t offset, PGresult **out_rows)
+enum status source_store_list(struct scope *sc, struct db *db, int64_t collection_id, int limit, int64_t offset,
+                              PGresult **out_rows)
 {
-    return db_run(sc, db, SQL_SOURCE_LIST, out_rows, db_number(sc, collection_id), db_number(sc, limit), db_number(sc, offset));
+    return db_run(sc, db, SQL_SOURCE_LIST, out_rows, db_number(sc, collection_id), db_number(sc, limit),
+                  db_number(sc, offset));
 }
 
-enum status source_store_find(struct scope *sc, struct db *db, int64_t collection_id, int64_t id, const char *path, PGresult **out_rows)
+enum status source_store_find(struct scope *sc, struct db *db, int64_t collection_id, int64_t id, const char *path,
+                              PGresult **out_rows)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_SOURCE_FIND, &rows, db_number(sc, collection_id), id ? db_number(sc, id) : NULL, path);
+    enum status s = db_run(sc, db, SQL_SOURCE_FIND, &rows, db_number(sc, collection_id), id ? db_number(sc, id) : NULL,
+                           path);
     if (s != STATUS_OK)
         return s;
     if (PQntuples(rows) == 0)
@@ -45,7 +49,8 @@ static bool is_below(const char *path, const char *hex)
     while (len > 1 && nibble(hex[len * 2 - 2]) == 2 && nibble(hex[len * 2 - 1]) == 15) /* slashes at its end */
         len--;
     for (size_t i = 0; i < len; i++) {
-        if (path[i] == '\0' || (unsigned char)path[i] != (unsigned char)(nibble(hex[i * 2]) << 4 | nibble(hex[i * 2 + 1])))
+        if (path[i] == '\0' ||
+            (unsigned char)path[i] != (unsigned char)(nibble(hex[i * 2]) << 4 | nibble(hex[i * 2 + 1])))
             return false;
     }
     return len > 0 && (path[len] == '\0' || path[len] == '/' || path[len - 1] == '/');
