@@ -23,7 +23,7 @@ enum status limit_check(struct request *r) must_check;
 /* Before a password is looked at: counts one try for the account and one for the address. STATUS_RATE_LIMITED with the
  * reply filled in. */
 enum status limit_guess(struct request *r, const char *account) must_check;
-/* The password was right: the account starts anew. */
+/* The password was right: the account starts anew, and the address gets its try back. */
 void limit_guess_forget(struct request *r, const char *account);
 
 /* One step, for tests: `*tat_ms` is what is stored (0 = nothing). Returns how long to wait, 0 = allowed (and counted).
