@@ -72,13 +72,13 @@ demo: setup ## set up, start everything, index a folder live, ask questions (DOC
 	@scripts/demo.sh $(DOCS)
 
 .PHONY: up down clean-data
-up: ## start PostgreSQL, Redis, API and worker in the background
+up: setup ## start PostgreSQL, Redis, API and worker in the background
 	@$(MAKE) --no-print-directory -s all
 	@scripts/up.sh
 down: ## stop them; the data stay
 	@scripts/down.sh
-clean-data: down ## remove the data of make up
-	@rm -rf build/run && echo "removed build/run"
+clean-data: ## stop them and remove the data
+	@scripts/down.sh --forget
 
 .PHONY: test test-unit test-store build-tests
 test: setup ## set up, then run all tests

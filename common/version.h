@@ -1,0 +1,3 @@
+#pragma once
+
+#define OPSTREAM_VERSION "0.1.0"
