@@ -3,7 +3,7 @@
 #pragma once
 
 #include "api/relay/channel.h"
-#include "api/relay/head.h"
+#include "api/relay/upgrade.h"
 #include "api/relay/history.h"
 #include "api/relay/lookup.h"
 #include "api/relay/registry.h"

@@ -1,4 +1,4 @@
-#include "api/relay/head.h"
+#include "api/relay/upgrade.h"
 
 #include "common/message.h"
 
