@@ -1,4 +1,5 @@
-/* Who listens to what: Redis channels and their listeners on this instance. A channel is subscribed while somebody listens and for some seconds more. */
+/* Who listens to what: Redis channels and their listeners on this instance. A channel is subscribed while somebody
+ * listens and for some seconds more. */
 #pragma once
 
 #include "api/relay/subscriber.h"
@@ -16,8 +17,8 @@ struct channel {
     struct listener *first;
     int listeners;
     int64_t idle_since_ms; /* when the last one left */
-    struct event_id end;     /* the stream's last id when it was looked at; epoch "" = not yet */
-    int64_t checked_at_ms;   /* then */
+    struct event_id end;   /* the stream's last id when it was looked at; epoch "" = not yet */
+    int64_t checked_at_ms; /* then */
     bool is_checking;
 };
 

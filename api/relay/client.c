@@ -210,7 +210,7 @@ void client_dismiss(struct client *c)
 }
 
 /* Asks for the next page once what was sent has left. */
-static void page_on(struct client *c)
+void client_page_on(struct client *c)
 {
     if (!c->wants_page || c->is_page_asked || c->state != CLIENT_OPEN || c->queue_count > 0 || wire_is_busy(c))
         return;
@@ -234,7 +234,7 @@ bool client_writeable(struct client *c)
     if (c->state == CLIENT_CLOSING && c->close_code && c->queue_count == 0 && c->wire)
         wire_want_write(c);
     if (c->state == CLIENT_OPEN)
-        page_on(c);
+        client_page_on(c);
     return true;
 }
 
@@ -335,7 +335,8 @@ static void choose_position(struct client *c, const struct open_answer *a, const
     }
     c->needs_state = c->kind == WS_OPERATION;
     replay_start(&c->replay, &position);
-    c->wants_page = true;
+    c->wants_page = c->is_position_known;
+    c->replay.is_live = !c->is_position_known; /* Redis was away: what comes from now on */
 }
 
 void client_opened(struct client *c, const struct open_answer *a)
@@ -359,7 +360,6 @@ void client_opened(struct client *c, const struct open_answer *a)
     }
     metrics_add(METRIC_WS_CONNECTIONS, ws_kind_name(c->kind), "opened", 1);
     metrics_add(METRIC_WS_ACTIVE, ws_kind_name(c->kind), NULL, 1);
-    atomic_fetch_add(&c->hub->open_count, 1);
     choose_position(c, a, c->head.last_id);
     scope_done(&c->head_scope); /* neither token nor path is needed any more */
     scope_init(&c->head_scope, NULL);
@@ -380,7 +380,6 @@ void client_gone(struct client *c)
         if (c->kind == WS_OPERATION)
             hub_count_down(c->hub, operation_counter(c, operation));
         metrics_add(METRIC_WS_ACTIVE, ws_kind_name(c->kind), NULL, -1);
-        atomic_fetch_sub(&c->hub->open_count, 1);
     }
     c->is_counted = false;
     c->state = CLIENT_GONE;
@@ -407,7 +406,7 @@ void client_subscribed(struct client *c)
     }
     if (c->state == CLIENT_SUBSCRIBING)
         c->state = CLIENT_OPEN;
-    page_on(c);
+    client_page_on(c);
 }
 
 void client_suspend(struct client *c)
@@ -430,7 +429,7 @@ static void begin_anew(struct client *c)
     replay_start(&c->replay, &(struct event_id){0});
     c->is_page_asked = false;
     c->wants_page = true;
-    page_on(c);
+    client_page_on(c);
 }
 
 static bool send_rendered(struct client *c, struct frame *f)
@@ -501,11 +500,12 @@ static void send_truncated(struct client *c)
 /* Without Redis there is no history: the state, and what comes once it is back. */
 static void open_without_history(struct client *c)
 {
-    c->wants_page = true;
-    c->is_explicit = c->is_explicit && c->replay.position.ms > 0;
+    c->wants_page = true; /* tried again every second, and when the channel is subscribed */
+    c->hub->has_failed_pages = true;
 }
 
-void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page, struct frame *state)
+void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page,
+                  struct frame *state)
 {
     if (c->state != CLIENT_OPEN || generation != c->replay.generation)
         return;
@@ -565,7 +565,7 @@ void client_checked(struct client *c, const struct event_id *end, bool is_final_
     } else if (is_final_check && event_id_compare(&c->replay.position, end) < 0) {
         replay_start(&c->replay, &c->replay.position);
         c->wants_page = true;
-        page_on(c);
+        client_page_on(c);
     }
 }
 
@@ -592,7 +592,7 @@ static void resume(struct client *c, const char *last_id)
     choose_position(c, &nowhere, last_id);
     c->needs_state = needs_state;
     c->is_page_asked = false;
-    page_on(c);
+    client_page_on(c);
 }
 
 static void take_message(struct client *c, const char *text, size_t len)

@@ -38,7 +38,8 @@ static int64_t number(const cJSON *data, const char *const *names)
 
 static int64_t total_of(const cJSON *data)
 {
-    return number(data, (const char *const[]){"total_files", "total", "total_files_found", "documents_to_process", NULL});
+    return number(data,
+                  (const char *const[]){"total_files", "total", "total_files_found", "documents_to_process", NULL});
 }
 
 static int64_t processed_of(const cJSON *data)

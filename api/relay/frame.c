@@ -57,8 +57,9 @@ struct frame *frame_text(const char *json, size_t len)
 /* Each of these tells all that an older one of the same kind told. */
 static bool is_snapshot(const char *type)
 {
-    static const char *const types[] = {"document_processed",  "processing_progress", "reprocessing_progress",
-                                        "removing_documents", "deleting",            "collection_stats"};
+    static const char *const types[] = {
+        "document_processed", "processing_progress", "reprocessing_progress", "removing_documents",
+        "deleting",           "collection_stats"};
     for (size_t i = 0; i < array_len(types); i++) {
         if (strcmp(types[i], type) == 0)
             return true;
@@ -81,7 +82,8 @@ struct frame *frame_event(const char *json, size_t len, const struct event_id *i
     scoped(cJSON) *object = NULL;
     struct frame *f = NULL;
     struct event_id own;
-    if (json_parse(&sc, json, len, &object) == STATUS_OK && cJSON_IsObject(object) && json_get_text(object, "type", NULL)) {
+    if (json_parse(&sc, json, len, &object) == STATUS_OK && cJSON_IsObject(object) &&
+        json_get_text(object, "type", NULL)) {
         const char *id_text = json_get_text(object, "id", NULL);
         bool has_id = id_text && event_id_parse(id_text, &own) == STATUS_OK && own.epoch[0];
         f = has_id || !id || *json != '{' ? frame_text(json, len) : with_id(json, len, id);

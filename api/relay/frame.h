@@ -1,5 +1,5 @@
-/* What is written to clients: WebSocket frames, made once and shared by all connections that get them. Used by one thread at a time, so the count of
- * references is a plain number. */
+/* What is written to clients: WebSocket frames, made once and shared by all connections that get them. Used by one
+ * thread at a time, so the count of references is a plain number. */
 #pragma once
 
 #include "common/message.h"
@@ -24,8 +24,8 @@ struct frame {
 
 /* One text frame. */
 struct frame *frame_text(const char *json, size_t len);
-/* An event as it was published. NULL when the bytes are not an object with a type. An id that is missing is taken from `id` and put in (it may be NULL: then
- * the frame goes out without one, is_event false). */
+/* An event as it was published. NULL when the bytes are not an object with a type. An id that is missing is taken from
+ * `id` and put in (it may be NULL: then the frame goes out without one, is_event false). */
 struct frame *frame_event(const char *json, size_t len, const struct event_id *id);
 /* {"type":"ping"} and a ping of the protocol, in one write. */
 struct frame *frame_heartbeat(void);

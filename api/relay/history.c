@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* KEYS: stream, epoch. ARGV: where to begin (exclusive), how many. Answer: epoch, whether the stream exists, its first and last id, whether entries
- * were trimmed, entries. */
+/* KEYS: stream, epoch. ARGV: where to begin (exclusive), how many. Answer: epoch, whether the stream exists, its first
+ * and last id, whether entries were trimmed, entries. */
 static const char read_script[] =
     "local epoch = redis.call('GET', KEYS[2]) or ''\n"
     "if redis.call('EXISTS', KEYS[1]) == 0 then return {epoch, 0, '', '', 0, {}} end\n"
@@ -32,8 +32,8 @@ static bool parse_stream_id(const char *text, struct event_id *out)
     return true;
 }
 
-static enum status ask(struct scope *sc, struct redis *events, const char *stream, const struct event_id *after, int count,
-                       redisReply **out)
+static enum status ask(struct scope *sc, struct redis *events, const char *stream, const struct event_id *after,
+                       int count, redisReply **out)
 {
     const char *argv[] = {
         stream,
@@ -93,7 +93,8 @@ static bool is_zero(const struct event_id *id)
 }
 
 /* Whether entries after `after` are missing. */
-static bool is_gap(const struct event_id *after, bool is_explicit, const struct history_page *page, const struct event_id *first, bool trimmed)
+static bool is_gap(const struct event_id *after, bool is_explicit, const struct history_page *page,
+                   const struct event_id *first, bool trimmed)
 {
     if (after->epoch[0] && page->epoch[0] && strcmp(after->epoch, page->epoch) != 0)
         return true;
@@ -104,8 +105,8 @@ static bool is_gap(const struct event_id *after, bool is_explicit, const struct 
     return trimmed && event_id_compare(after, first) < 0;
 }
 
-enum status history_read(struct scope *sc, struct redis *events, const char *stream, const struct event_id *after, bool is_explicit,
-                         struct history_page *out)
+enum status history_read(struct scope *sc, struct redis *events, const char *stream, const struct event_id *after,
+                         bool is_explicit, struct history_page *out)
 {
     memset(out, 0, sizeof *out);
     struct event_id first = {0}, beginning = {0};

@@ -180,7 +180,9 @@ static void check_channel(struct table_node *node, void *context)
 {
     struct hub *hub = context;
     struct channel *channel = (struct channel *)node;
-    if (channel->first && channel->state == CHANNEL_LIVE && !channel->is_checking && client_of(channel->first)->kind != WS_DIRECTORY_SCAN)
+    bool is_turn = (int64_t)(node->hash % CHECK_SECONDS) == hub->next_second_ms / 1000 % CHECK_SECONDS;
+    if (is_turn && channel->first && channel->state == CHANNEL_LIVE && !channel->is_checking &&
+        client_of(channel->first)->kind != WS_DIRECTORY_SCAN)
         lookup_check(hub, channel);
 }
 
@@ -206,9 +208,11 @@ static void each_second(struct hub *hub, int64_t now)
         snprintf(own, sizeof own, "%srelay:%s", hub->settings->redis_prefix, hub->api->instance_id);
         lookup_pulse(hub, own);
     }
-    if (now >= hub->next_check_ms) {
-        hub->next_check_ms = now + CHECK_SECONDS * 1000;
-        table_each(&hub->channels.table, check_channel, hub);
+    table_each(&hub->channels.table, check_channel, hub);
+    if (hub->has_failed_pages) {
+        hub->has_failed_pages = false;
+        for (struct client *c = hub->clients; c; c = c->next)
+            client_page_on(c);
     }
     if (now >= hub->next_renew_ms) {
         hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
@@ -248,12 +252,12 @@ enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct 
 {
     static const char pong[] = "{\"type\":\"pong\"}";
     *hub = (struct hub){.api = api, .settings = api->settings, .loop = loop};
-    hub->names = redis_new(&(struct redis_options){.url = api->settings->redis_url, .prefix = api->settings->redis_prefix});
+    hub->names = redis_new(
+        &(struct redis_options){.url = api->settings->redis_url, .prefix = api->settings->redis_prefix});
     hub->heartbeat = frame_heartbeat();
     hub->pong = frame_text(pong, sizeof pong - 1);
     hub->scratch = must_malloc(WRITE_BYTES);
     int64_t now = clock_monotonic_ms();
-    hub->next_check_ms = now + CHECK_SECONDS * 1000;
     hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
     wheel_init(&hub->wheel, now);
     hub->tick.data = hub->check.data = hub;

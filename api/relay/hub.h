@@ -1,18 +1,18 @@
-/* The relay's inside: what the loop owns. One thread; nothing here is locked. relay.c moves the bytes (libwebsockets), client.c decides what a connection gets,
- * hub.c is what they share. */
+/* The relay's inside: what the loop owns. One thread; nothing here is locked. relay.c moves the bytes (libwebsockets),
+ * client.c decides what a connection gets, hub.c is what they share. */
 #pragma once
 
 #include "api/relay/channel.h"
-#include "api/relay/upgrade.h"
 #include "api/relay/history.h"
 #include "api/relay/lookup.h"
 #include "api/relay/registry.h"
+#include "api/relay/upgrade.h"
 #include "api/relay/wheel.h"
 
 enum {
-    WRITE_BYTES = 64 << 10,    /* given to the socket at a time */
-    MESSAGE_BYTES = 64 << 10,  /* largest message taken from a client */
-    CLOSE_MS = 5000,           /* to say goodbye */
+    WRITE_BYTES = 64 << 10,   /* given to the socket at a time */
+    MESSAGE_BYTES = 64 << 10, /* largest message taken from a client */
+    CLOSE_MS = 5000,          /* to say goodbye */
 };
 
 enum client_state {
@@ -27,7 +27,7 @@ struct scan;
 
 struct client {
     struct hub *hub;
-    void *wire; /* relay.c's; NULL = gone */
+    void *wire;                  /* relay.c's; NULL = gone */
     struct client *next, **link; /* all clients */
     struct client *next_dirty;
     int refs; /* the wire, jobs, the dirty list */
@@ -37,12 +37,12 @@ struct client {
     const char *refusal; /* constant; NULL = none so far */
     enum ws_kind kind;
     bool is_flat, speaks_resume, is_dirty, is_registered, is_counted, is_superuser;
-    bool needs_state;      /* current_state goes before the next page */
-    bool was_truncated;    /* history_truncated goes before that */
+    bool needs_state;   /* current_state goes before the next page */
+    bool was_truncated; /* history_truncated goes before that */
     bool is_page_asked, wants_page;
-    bool is_explicit;      /* the position was named by the client */
+    bool is_explicit; /* the position was named by the client */
     bool is_position_known;
-    bool is_ignoring;      /* the rest of a binary message */
+    bool is_ignoring; /* the rest of a binary message */
     char target[65];
     int64_t user_id, expires_at;
     struct registration registration;
@@ -82,10 +82,9 @@ struct hub {
     unsigned char *scratch; /* WRITE_BYTES */
     uv_timer_t tick;
     uv_check_t check;
-    int64_t next_second_ms, next_renew_ms, next_check_ms;
-    bool is_draining, is_stopping;
+    int64_t next_second_ms, next_renew_ms;
+    bool is_draining, is_stopping, has_failed_pages;
     _Atomic bool is_subscribed;
-    _Atomic int open_count;
 };
 
 /* relay.c: the wire. Nothing is written while it is busy. */
@@ -118,11 +117,14 @@ void client_subscribed(struct client *c);
 void client_suspend(struct client *c);
 /* The stream's end was looked at. */
 void client_checked(struct client *c, const struct event_id *end, bool is_final_check);
+/* Asks for the next page of its history if it waits for one. */
+void client_page_on(struct client *c);
 void client_timer(struct wheel_entry *e, void *hub);
 /* Lets it go, now. */
 void client_dismiss(struct client *c);
 
-/* lookups.c: what is asked of PostgreSQL and Redis for a client; each ends in one of the functions below. False = too much at once. */
+/* lookups.c: what is asked of PostgreSQL and Redis for a client; each ends in one of the functions below. False = too
+ * much at once. */
 bool lookup_open(struct client *c);
 bool lookup_page(struct client *c);
 bool lookup_last_word(struct client *c);
@@ -140,7 +142,8 @@ struct open_answer {
 };
 void client_opened(struct client *c, const struct open_answer *a);
 /* `state` may be NULL. The page's frames are the caller's. */
-void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page, struct frame *state);
+void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page,
+                  struct frame *state);
 
 /* scan.c: /ws/scan/{id} */
 void scan_message(struct client *c, const char *json, size_t len);

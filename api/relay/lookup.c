@@ -55,8 +55,9 @@ static void *work(void *context)
     const struct settings *s = l->settings;
     struct lookup_tools tools = {
         .settings = s,
-        .db = db_new(&(struct db_options){
-            .url = s->database_url, .application_name = "opstream-relay", .statement_timeout_ms = STATEMENT_TIMEOUT_MS}),
+        .db = db_new(&(struct db_options){.url = s->database_url,
+                                          .application_name = "opstream-relay",
+                                          .statement_timeout_ms = STATEMENT_TIMEOUT_MS}),
         .events = redis_new(&(struct redis_options){.url = s->redis_url,
                                                     .database = (int)s->redis_stream_db,
                                                     .prefix = s->redis_prefix,
@@ -111,7 +112,8 @@ static void join_threads(struct lookup *l)
     l->thread_count = 0;
 }
 
-enum status lookup_new(struct scope *sc, uv_loop_t *loop, const struct settings *settings, int threads, int queue_max, struct lookup **out)
+enum status lookup_new(struct scope *sc, uv_loop_t *loop, const struct settings *settings, int threads, int queue_max,
+                       struct lookup **out)
 {
     struct lookup *l = must_calloc(1, sizeof *l);
     l->settings = settings;

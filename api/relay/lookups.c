@@ -1,6 +1,8 @@
-/* What the relay asks of PostgreSQL and Redis, as jobs: gather on the loop, ask on a look-up thread, answer on the loop. */
+/* What the relay asks of PostgreSQL and Redis, as jobs: gather on the loop, ask on a look-up thread, answer on the
+ * loop. */
 #include "api/relay/hub.h"
 
+#include "api/auth.h"
 #include "build/queries.h"
 #include "common/clock.h"
 #include "common/json.h"
@@ -34,7 +36,8 @@ struct open_job {
     struct open_answer answer;
 };
 
-static enum status find_operation(struct scope *sc, struct lookup_tools *tools, const char *uuid, int64_t user_id, PGresult **out)
+static enum status find_operation(struct scope *sc, struct lookup_tools *tools, const char *uuid, int64_t user_id,
+                                  PGresult **out)
 {
     if (!uuid_is_valid(uuid))
         return fail(sc, STATUS_NOT_FOUND, "Operation '%.64s' not found", uuid);
@@ -54,7 +57,8 @@ static enum status find_operation(struct scope *sc, struct lookup_tools *tools, 
 static enum status check_scan(struct scope *sc, struct lookup_tools *tools, const char *scan_id, int64_t user_id)
 {
     scoped(redisReply) *reply = NULL;
-    enum status s = redis_run(sc, tools->events, &reply, "GET %s", redis_key(sc, tools->events, "directory-scan:%s:user", scan_id));
+    enum status s = redis_run(sc, tools->events, &reply, "GET %s",
+                              redis_key(sc, tools->events, "directory-scan:%s:user", scan_id));
     if (s != STATUS_OK)
         return s;
     bool is_own = reply->type == REDIS_REPLY_STRING && strtoll(reply->str, NULL, 10) == user_id;
@@ -81,22 +85,25 @@ static enum status check_access(struct scope *sc, struct open_job *j, struct loo
 static enum status enter_registry(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
 {
     j->registration.user_id = j->answer.user_id;
-    enum status s =
-        registry_enter(sc, tools->events, &j->registration, j->settings->ws_max_per_user, j->settings->ws_max_per_operation);
+    enum status s = registry_enter(sc, tools->events, &j->registration, j->settings->ws_max_per_user,
+                                   j->settings->ws_max_per_operation);
     if (s == STATUS_RATE_LIMITED)
         return s;
     j->answer.is_registered = s == STATUS_OK;
     return STATUS_OK;
 }
 
-/* A live-only socket begins where the user's stream ends now, so that what is published before it is subscribed reaches it too. */
+/* A live-only socket begins where the user's stream ends now, so that what is published before it is subscribed reaches
+ * it too. */
 static void find_end(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
 {
     struct history_page page;
     const char *stream = redis_key(sc, tools->events, MESSAGE_USER_STREAM, (long long)j->answer.user_id);
     j->answer.has_position = history_end(sc, tools->events, stream, &page) == STATUS_OK;
-    if (j->answer.has_position)
-        j->answer.position = page.end;
+    if (!j->answer.has_position)
+        return;
+    j->answer.position = page.end;
+    memcpy(j->answer.position.epoch, page.epoch, sizeof page.epoch);
 }
 
 static enum status open_on_thread(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
@@ -230,7 +237,8 @@ static void run_page(struct job *job, struct lookup_tools *tools)
     if (j->status == STATUS_OK && j->page.is_truncated && !j->state && j->target[0])
         j->status = read_state(&sc, j, tools);
     if (j->status != STATUS_OK)
-        log_debug("relay_page_failed", log_text("status", status_name(j->status)), log_text("problem", sc.problem_text));
+        log_debug("relay_page_failed", log_text("status", status_name(j->status)),
+                  log_text("problem", sc.problem_text));
     scope_done(&sc);
 }
 
@@ -263,7 +271,7 @@ bool lookup_page(struct client *c)
         memcpy(j->target, c->target, sizeof j->target);
     scope_done(&sc);
     client_ref(c);
-    if (lookup_submit(c->hub->lookup, &j->job, false))
+    if (lookup_submit(c->hub->lookup, &j->job, true))
         return true;
     client_unref(c);
     free(j->stream);
@@ -314,7 +322,7 @@ bool lookup_last_word(struct client *c)
     j->client = c;
     memcpy(j->target, c->target, sizeof j->target);
     client_ref(c);
-    if (lookup_submit(c->hub->lookup, &j->job, false))
+    if (lookup_submit(c->hub->lookup, &j->job, true))
         return true;
     client_unref(c);
     free(j);
@@ -335,7 +343,8 @@ static void run_registry(struct job *job, struct lookup_tools *tools)
     struct registry_job *j = (struct registry_job *)job;
     struct scope sc;
     scope_init(&sc, NULL);
-    enum status s = j->is_leaving ? registry_leave(&sc, tools->events, &j->list[0]) : registry_renew(&sc, tools->events, j->list, j->count);
+    enum status s = j->is_leaving ? registry_leave(&sc, tools->events, &j->list[0])
+                                  : registry_renew(&sc, tools->events, j->list, j->count);
     if (s != STATUS_OK)
         log_debug("relay_registry_failed", log_text("problem", sc.problem_text)); /* it heals by itself */
     scope_done(&sc);

@@ -2,8 +2,9 @@
 
 #include <string.h>
 
-/* KEYS: connections, the user's, [the operation's]. ARGV: member, seconds it counts, most of the user, most of the operation.
- * Answer: 0 = entered, 1 = the user has too many, 2 = the operation has. Redis' clock decides for all instances. */
+/* KEYS: connections, the user's, [the operation's]. ARGV: member, seconds it counts, most of the user, most of the
+ * operation. Answer: 0 = entered, 1 = the user has too many, 2 = the operation has. Redis' clock decides for all
+ * instances. */
 static const char enter_script[] =
     "local now = tonumber(redis.call('TIME')[1])\n"
     "for i = 1, #KEYS do redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now) end\n"
@@ -22,16 +23,15 @@ static const char leave_script[] = "for i = 1, #KEYS do redis.call('ZREM', KEYS[
                                    "return 0\n";
 
 /* KEYS: connections, then one for each pair of member and set. ARGV: seconds, then the members of KEYS[2] and on. */
-static const char renew_script[] =
-    "local now = tonumber(redis.call('TIME')[1])\n"
-    "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)\n"
-    "for i = 2, #KEYS do\n"
-    "  redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i])\n"
-    "  redis.call('ZADD', KEYS[i], now + ARGV[1], ARGV[i])\n"
-    "  redis.call('EXPIRE', KEYS[i], 2 * ARGV[1])\n"
-    "end\n"
-    "redis.call('EXPIRE', KEYS[1], 2 * ARGV[1])\n"
-    "return 0\n";
+static const char renew_script[] = "local now = tonumber(redis.call('TIME')[1])\n"
+                                   "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)\n"
+                                   "for i = 2, #KEYS do\n"
+                                   "  redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i])\n"
+                                   "  redis.call('ZADD', KEYS[i], now + ARGV[1], ARGV[i])\n"
+                                   "  redis.call('EXPIRE', KEYS[i], 2 * ARGV[1])\n"
+                                   "end\n"
+                                   "redis.call('EXPIRE', KEYS[1], 2 * ARGV[1])\n"
+                                   "return 0\n";
 
 static const char *user_key(struct scope *sc, struct redis *events, const struct registration *r)
 {

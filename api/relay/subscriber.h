@@ -1,5 +1,6 @@
-/* The one Redis subscription of an instance. Reconnects by itself with back-off and jitter, and when nothing was heard for too long: a check that publishes to the
- * subscriber's own channel (subscriber_pulse) makes sure that there always is something to hear. All on the loop. */
+/* The one Redis subscription of an instance. Reconnects by itself with back-off and jitter, and when nothing was heard
+ * for too long: a check that publishes to the subscriber's own channel (subscriber_pulse) makes sure that there always
+ * is something to hear. All on the loop. */
 #pragma once
 
 #include "common/redis.h"
@@ -20,7 +21,8 @@ struct subscriber_events {
 /* `channel` is the subscriber's own. */
 enum status subscriber_new(struct scope *sc, uv_loop_t *loop, const struct redis_address *address, const char *channel,
                            const struct subscriber_events *events, struct subscriber **out) must_check;
-/* Nothing happens while not connected. A channel that is being unsubscribed must not be subscribed before on_unsubscribed. */
+/* Nothing happens while not connected. A channel that is being unsubscribed must not be subscribed before
+ * on_unsubscribed. */
 void subscriber_add(struct subscriber *s, const char *channel);
 void subscriber_remove(struct subscriber *s, const char *channel);
 bool subscriber_is_up(const struct subscriber *s);

@@ -55,7 +55,10 @@ static bool list_has(struct slice list, const char *word)
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* NULL when the bytes hold a NUL. */
@@ -91,7 +94,8 @@ static void take_protocols(struct scope *sc, struct ws_head *out, struct slice l
     struct slice part;
     while (!out->echo && next_part(&list, ',', &part)) {
         part = trimmed(part);
-        if (part.len < strlen(TOKEN_PROTOCOL) || strncmp(part.at, TOKEN_PROTOCOL, strlen(TOKEN_PROTOCOL)) != 0 || !is_protocol_name(part))
+        if (part.len < strlen(TOKEN_PROTOCOL) || strncmp(part.at, TOKEN_PROTOCOL, strlen(TOKEN_PROTOCOL)) != 0 ||
+            !is_protocol_name(part))
             continue;
         out->echo = arena_strndup(&sc->arena, part.at, part.len);
         out->token = out->echo + strlen(TOKEN_PROTOCOL);
@@ -128,7 +132,8 @@ static void take_path(struct ws_head *out, char *path)
     static const struct {
         const char *prefix;
         enum ws_kind kind;
-    } prefixes[] = {{"/ws/operations/", WS_OPERATION}, {"/ws/scan/", WS_SCAN}, {"/ws/directory-scan/", WS_DIRECTORY_SCAN}};
+    } prefixes[] = {
+        {"/ws/operations/", WS_OPERATION}, {"/ws/scan/", WS_SCAN}, {"/ws/directory-scan/", WS_DIRECTORY_SCAN}};
     size_t len = strlen(path);
     if (len > 1 && path[len - 1] == '/')
         path[len - 1] = '\0';
@@ -229,7 +234,8 @@ enum status ws_head_parse(struct scope *sc, const char *head, size_t len, struct
     if (!seen.has_upgrade)
         return fail(sc, STATUS_UPGRADE, "this is a WebSocket endpoint");
     if (!seen.has_connection || seen.keys != 1)
-        return fail(sc, STATUS_INVALID, "not a WebSocket upgrade: Connection or Sec-WebSocket-Key is missing or malformed");
+        return fail(sc, STATUS_INVALID,
+                    "not a WebSocket upgrade: Connection or Sec-WebSocket-Key is missing or malformed");
     if (!seen.has_version)
         return fail(sc, STATUS_INVALID, "only version 13 of the WebSocket protocol is spoken here");
     if (query.at)
@@ -240,7 +246,8 @@ enum status ws_head_parse(struct scope *sc, const char *head, size_t len, struct
 void ws_head_rewrite(struct text *out, const struct ws_head *head)
 {
     text_printf(out,
-                "GET /ws HTTP/1.1\r\nHost: opstream\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "GET /ws HTTP/1.1\r\nHost: opstream\r\nUpgrade: websocket\r\nConnection: "
+                "Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                 "Sec-WebSocket-Key: %s\r\n\r\n",
                 head->key);
 }

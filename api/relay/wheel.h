@@ -1,5 +1,6 @@
-/* Timers of connections: heartbeats, expiry of tokens, late pongs. libwebsockets keeps all its timers in one sorted list, which costs as many steps as there are
- * connections; here an entry is put and taken in constant time. Due times are kept to a tick of 250 ms. */
+/* Timers of connections: heartbeats, expiry of tokens, late pongs. libwebsockets keeps all its timers in one sorted
+ * list, which costs as many steps as there are connections; here an entry is put and taken in constant time. Due times
+ * are kept to a tick of 250 ms. */
 #pragma once
 
 #include <stdint.h>
