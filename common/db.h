@@ -40,6 +40,10 @@ enum status db_query(struct scope *sc, struct db *db, const char *sql, int count
     db_query((sc), (db), (sql), (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1,  \
              &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
 
+/* Runs statements without parameters, separated by semicolons (a migration). Outside a transaction they are one of their own. Statuses as
+ * db_query. */
+enum status db_script(struct scope *sc, struct db *db, const char *sql) must_check;
+
 /* `sql` is a COPY … FROM STDIN; sends all of data[0..len). Statuses as db_query. */
 enum status db_copy_in(struct scope *sc, struct db *db, const char *sql, const void *data, size_t len) must_check;
 

@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -137,10 +138,19 @@ static bool set_up(struct redis *r, int argc, const char **argv)
     return is_ok;
 }
 
+/* Nothing is owed to us between two commands: what can be read then is the end of a connection that the server (or something in between) closed.
+ * Better seen now than after a command was sent, when nobody can tell whether it ran. */
+static bool is_alive(const struct redis *r)
+{
+    struct pollfd p = {.fd = r->context->fd, .events = POLLIN};
+    return poll(&p, 1, 0) == 0;
+}
+
 static enum status connect_now(struct scope *sc, struct redis *r)
 {
-    if (r->context)
+    if (r->context && is_alive(r))
         return STATUS_OK;
+    disconnect(r);
     if (clock_monotonic_ms() < r->retry_at_ms)
         return fail(sc, STATUS_UNAVAILABLE, "Redis is away");
     struct timeval timeout = as_timeval(r->timeout_ms);
