@@ -29,7 +29,7 @@ struct place {
 /* Resolves below `at` only, in the kernel, so nothing can be swapped for a link between a check and the use of it. */
 static int open_beneath(int at, const char *name, int flags, uint64_t more_resolve)
 {
-    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | O_NOCTTY),
+    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | more_resolve};
     long fd = -1;
     for (int i = 0; i < MOST_TRIES; i++) { /* EAGAIN: a rename elsewhere made the kernel unsure about a ".." */
