@@ -20,7 +20,7 @@ build/cuda-plugin/batch.o: worker/embed/batch.c worker/embed/backend.h
 # cuBLAS of the fetched toolkit lies beside the plugin, which looks there first.
 $(CUDA_PLUGIN): $(patsubst worker/embed/cuda/%.cu,build/cuda-plugin/%.o,$(CUDA_SOURCES)) build/cuda-plugin/batch.o
 	@mkdir -p $(@D)
-	$(CXX) -shared -o $@ $^ -Wl,-rpath,'$$ORIGIN' -Wl,-z,relro,-z,now -Wl,--exclude-libs,ALL -Wl,--no-undefined \
+	$(CXX) -shared -o $@ $^ -Wl,-z,relro,-z,now -Wl,--exclude-libs,ALL -Wl,--no-undefined \
 	    -L$(CUDA_TOOLKIT)/lib64 -L$(CUDA_TOOLKIT)/lib -static-libstdc++ -static-libgcc -lcudart_static -ldl -lrt -lpthread
 	@for l in libcublas.so.13 libcublasLt.so.13; do [ ! -f build/cuda/lib/$$l ] || ln -sfn ../cuda/lib/$$l build/lib/$$l; done
 
@@ -29,7 +29,7 @@ cuda: $(CUDA_PLUGIN) ## the plugin for NVIDIA GPUs (fetches a toolkit if there i
 
 # ---- the emulation ----
 
-EMU_FLAGS := -std=gnu++17 -g -O3 -I. -Itests/cuda_emu/include -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unknown-pragmas $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1)
+EMU_FLAGS := -std=gnu++17 -g -O3 -I. -Itests/cuda_emu/include -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unknown-pragmas $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -O2)
 EMU_HEADERS := $(wildcard tests/cuda_emu/include/*.h)
 EMU_PLUGIN := $(BUILD)/tests/lib/libopstream-cuda.so
 EMU_BLAS  := $(BUILD)/tests/lib/libcublas.so.13
@@ -49,7 +49,7 @@ $(EMU_BLAS): $(BUILD)/cuda_emu/cublas_emu.o
 	$(CXX) -shared $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^
 $(EMU_PLUGIN): $(patsubst worker/embed/cuda/%.cu,$(BUILD)/cuda_emu/%.o,$(CUDA_SOURCES)) $(BUILD)/cuda_emu/cuda_emu.o $(BUILD)/cuda_emu/batch.o | $(EMU_BLAS)
 	@mkdir -p $(@D)
-	$(CXX) -shared $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ -Wl,-rpath,'$$ORIGIN' -ldl
+	$(CXX) -shared $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ -ldl
 $(BUILD)/libembed.a: $(filter $(BUILD)/worker/embed/%,$(WORKER))
 $(BUILD)/tests/cuda/test_cuda: $(BUILD)/tests/cuda/test_cuda.o $(BUILD)/libembed.a $(BUILD)/libsupport.a $(BUILD)/libcommon.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS_WORKER) $(LIBS_COMMON)
