@@ -122,10 +122,11 @@ static enum status give_up(struct scope *sc, struct redis *r, const char *why)
     uint32_t random = 0;
     ssize_t n = getrandom(&random, sizeof random, GRND_NONBLOCK);
     (void)n;
+    enum status s = fail(sc, STATUS_UNAVAILABLE, "Redis: %s", why); /* `why` may lie in the context */
     disconnect(r);
     r->pause_ms = r->pause_ms ? (r->pause_ms * 2 < LONGEST_PAUSE_MS ? r->pause_ms * 2 : LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
     r->retry_at_ms = clock_monotonic_ms() + r->pause_ms / 2 + random % (uint32_t)(r->pause_ms / 2 + 1);
-    return fail(sc, STATUS_UNAVAILABLE, "Redis: %s", why);
+    return s;
 }
 
 /* An ordinary command during the set-up of a connection. */
