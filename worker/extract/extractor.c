@@ -39,9 +39,9 @@ static void stop(struct extractor *e)
 {
     if (e->fd < 0)
         return;
+    kill(e->pid, SIGKILL);
     close(e->fd);
     e->fd = -1;
-    kill(e->pid, SIGKILL);
     while (waitpid(e->pid, NULL, 0) < 0 && errno == EINTR)
         ;
     e->served = 0;
