@@ -37,7 +37,7 @@ struct dim3 {
 struct cuda_emu_place {
     dim3 thread, block, block_size, grid_size;
 };
-extern thread_local struct cuda_emu_place cuda_emu_now;
+extern thread_local struct cuda_emu_place cuda_emu_now __attribute__((tls_model("initial-exec")));
 #define threadIdx (cuda_emu_now.thread)
 #define blockIdx (cuda_emu_now.block)
 #define blockDim (cuda_emu_now.block_size)
