@@ -71,6 +71,12 @@ struct db *db_new(const struct db_options *options)
     return db;
 }
 
+void db_rename(struct db *db, const char *application_name)
+{
+    free(db->application_name);
+    db->application_name = must_strdup(application_name);
+}
+
 void db_disconnect(struct db *db)
 {
     if (db->conn)
@@ -285,6 +291,14 @@ static enum status read_results(struct scope *sc, struct db *db, int64_t until, 
     return STATUS_OK;
 }
 
+/* Without parameters to give (`count` < 0) the text may hold several statements. */
+static bool is_sent(struct db *db, const char *sql, int count, const char *const *params)
+{
+    if (count < 0)
+        return PQsendQuery(db->conn, sql);
+    return PQsendQueryParams(db->conn, sql, count, NULL, params, NULL, NULL, 0);
+}
+
 /* Sends; when nothing can have reached the server and no transaction depends on the connection, once more over a new one. */
 static enum status send_statement(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params)
 {
@@ -295,16 +309,14 @@ static enum status send_statement(struct scope *sc, struct db *db, const char *s
     enum status s = prepare_connection(sc, db);
     if (s != STATUS_OK)
         return s;
-    if (PQsendQueryParams(db->conn, sql, count, NULL, params, NULL, NULL, 0))
+    if (is_sent(db, sql, count, params))
         return STATUS_OK;
     if (db->in_transaction || PQstatus(db->conn) == CONNECTION_OK)
         return failure(sc, db, NULL);
     s = open_connection(sc, db);
     if (s != STATUS_OK)
         return s;
-    if (PQsendQueryParams(db->conn, sql, count, NULL, params, NULL, NULL, 0))
-        return STATUS_OK;
-    return failure(sc, db, NULL);
+    return is_sent(db, sql, count, params) ? STATUS_OK : failure(sc, db, NULL);
 }
 
 enum status db_query(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params, PGresult **out)
@@ -319,6 +331,11 @@ enum status db_query(struct scope *sc, struct db *db, const char *sql, int count
         rows = NULL;
     }
     return s;
+}
+
+enum status db_script(struct scope *sc, struct db *db, const char *sql)
+{
+    return db_query(sc, db, sql, -1, NULL, NULL);
 }
 
 static bool put_copy_data(PGconn *conn, const char *data, size_t len)

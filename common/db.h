@@ -22,6 +22,8 @@ struct db *db_new(const struct db_options *options);
 void db_free(struct db *db);
 /* The live connection for COPY and the like, connecting if needed. */
 enum status db_connection(struct scope *sc, struct db *db, PGconn **out) must_check;
+/* The application_name of later connections; a live one is renamed by whoever asks for it in SQL (set_config). */
+void db_rename(struct db *db, const char *application_name);
 /* Closes the connection; the next query opens a new one. */
 void db_disconnect(struct db *db);
 
@@ -39,6 +41,10 @@ enum status db_query(struct scope *sc, struct db *db, const char *sql, int count
 #define db_run(sc, db, sql, out, ...)                                                                                 \
     db_query((sc), (db), (sql), (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1,  \
              &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
+
+/* Runs statements without parameters, separated by semicolons (a migration). Outside a transaction they are one of their own. Statuses as
+ * db_query. */
+enum status db_script(struct scope *sc, struct db *db, const char *sql) must_check;
 
 /* `sql` is a COPY … FROM STDIN; sends all of data[0..len). Statuses as db_query. */
 enum status db_copy_in(struct scope *sc, struct db *db, const char *sql, const void *data, size_t len) must_check;

@@ -5,7 +5,7 @@
 #include "common/text.h"
 
 /* Applies what is missing under an advisory lock of its transactions, so that several may start at once. `report` (may be NULL) gets one line a
- * migration. STATUS_CONFLICT when an applied migration's checksum is not the one of this program. */
+ * migration. `db` must have no statement time-out. STATUS_CONFLICT when an applied migration's checksum is not the one of this program. */
 enum status migrate_run(struct scope *sc, struct db *db, struct text *report) must_check;
 /* STATUS_OK when the schema is this program's or newer; STATUS_UNAVAILABLE when it is older (the sentence says: run opstream-api --migrate) or
  * the database is away. */

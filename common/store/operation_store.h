@@ -19,6 +19,7 @@ struct operation_new {
     int64_t collection_id; /* 0 = none */
     int64_t user_id;
     enum operation_type type;
+    const char *queue;       /* NULL = the kind's; a collection that names its queue has the last word */
     const char *config_json; /* an object, not empty */
     int max_attempts;        /* 0 = 1 + the kind's retries (or DEFAULT_MAX_RETRIES, given as default_retries) */
     int default_retries;
@@ -48,12 +49,14 @@ enum status operation_store_audit(struct scope *sc, struct db *db, const struct 
 enum status operation_store_announce(struct scope *sc, struct db *db, struct redis *events, const char *uuid) must_check;
 
 /* One round of the reconciler (invariants 1 and 7), under the table lease "reconciler": pushes due operations that were in no queue this time and the time
- * before, announces final ones. `memory` is the caller's, zeroed at first; operation_reconciler_done() frees it. STATUS_OK also when another process holds
- * the lease. */
+ * before, announces final ones. A round looks at a page of the due ones, the next round at the next page, and both at what was missing. `memory` is the
+ * caller's, zeroed at first; operation_reconciler_done() frees it. STATUS_OK also when another process holds the lease. */
 struct operation_reconciler {
     char holder[64];
     char (*missing)[37]; /* absent from all queues in the last round */
     size_t missing_count;
+    char after_time[40]; /* the last one of the page before; "" = start again */
+    int64_t after_id;
 };
 enum status operation_store_reconcile(struct scope *sc, struct db *db, struct redis *queue, struct redis *events, struct operation_reconciler *memory,
                                       double lease_seconds) must_check;

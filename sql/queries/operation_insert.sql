@@ -4,4 +4,4 @@
 INSERT INTO operations (collection_id, collection_uuid, user_id, type, mutates, queue, config, max_attempts)
 SELECT c.id, c.uuid, $2::bigint, $3::text, $4::boolean, coalesce(c.queue, $5::text), $6::jsonb, $7::integer
 FROM (SELECT $1::bigint AS id) AS wanted LEFT JOIN collections c ON c.id = wanted.id
-RETURNING uuid, queue, to_iso(created_at) AS created_at
+RETURNING uuid, collection_uuid, user_id, type, status, queue, attempt, to_iso(created_at) AS created_at

@@ -87,9 +87,12 @@ static enum status note_run(struct scope *sc, struct ingest *in, const char *sta
     enum status s = db_begin(sc, in->task->db);
     if (s == STATUS_OK)
         s = document_store_source_run(sc, in->task->db, in->source.id, state, error);
+    bool has_committed = in->task->has_committed; /* a note is no work that a next attempt could go on from */
     if (s == STATUS_OK)
-        return task_commit(sc, in->task);
-    db_rollback(in->task->db);
+        s = task_commit(sc, in->task);
+    else
+        db_rollback(in->task->db);
+    in->task->has_committed = has_committed;
     return s;
 }
 

@@ -1,6 +1,5 @@
 #include "worker/tasks/ingest.h"
 
-#include "build/queries.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "worker/chunk/chunk.h"
@@ -198,11 +197,17 @@ static enum status settle_document(struct scope *sc, struct ingest *in, const st
 static enum status commit(struct scope *sc, struct ingest *in, const struct change *change)
 {
     struct task *task = in->task;
-    enum status s = db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
+    enum status s = task_progressed(sc, task);
     if (s == STATUS_OK)
         s = document_store_count(sc, task->db, task->collection_id, change->documents, change->vectors, change->bytes,
                                  change->failed, &in->stats);
-    return s == STATUS_OK ? task_commit(sc, task) : s;
+    if (s == STATUS_OK)
+        s = task_commit(sc, task);
+    if (s != STATUS_OK)
+        return s;
+    task->has_progressed = true;
+    task->failures = 0;
+    return STATUS_OK;
 }
 
 static void tell(struct scope *sc, struct ingest *in, const struct ready_document *d)

@@ -1,0 +1,202 @@
+#include "common/message.h"
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/password.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define KEPT_EVENTS_OPERATION "1000"
+#define KEPT_EVENTS_USER "10000"
+#define KEPT_SECONDS "86400"
+enum { EPOCH_BYTES = 8 };
+
+/* Runs as one step inside Redis, so that both streams and the channels never disagree. Everything is read before the
+ * first write: a script that is refused for want of memory has changed nothing.
+ *
+ * KEYS: operation's stream, its meta, user's stream, epoch.
+ * ARGV: attempt, is_last (0 or 1), an epoch in case there is none, event without its id, kept events of the operation
+ * and of the user, seconds they are kept, then the channels. Answer: the event's id, or nil when it was refused.
+ *
+ * An id must exceed the last one of each stream, even if the clock went back; both streams always keep their newest
+ * entry, so that tells. */
+static const char publish_script[] =
+    "local attempt = tonumber(ARGV[1])\n"
+    "local meta = redis.call('HMGET', KEYS[2], 'attempt', 'closed')\n"
+    "if meta[2] or attempt < tonumber(meta[1] or '-1') then return false end\n"
+    "local now = redis.call('TIME')\n"
+    "local ms, seq = now[1] * 1000 + math.floor(now[2] / 1000), 0\n"
+    "for _, key in ipairs({KEYS[1], KEYS[3]}) do\n"
+    "  local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]\n"
+    "  if newest then\n"
+    "    local dash = string.find(newest[1], '-', 1, true)\n"
+    "    local last_ms, last_seq = tonumber(string.sub(newest[1], 1, dash - 1)), tonumber(string.sub(newest[1], dash + "
+    "1))\n"
+    "    if last_ms > ms or (last_ms == ms and last_seq >= seq) then ms, seq = last_ms, last_seq + 1 end\n"
+    "  end\n"
+    "end\n"
+    "local epoch = redis.call('GET', KEYS[4])\n"
+    "if not epoch then\n"
+    "  epoch = ARGV[3]\n"
+    "  redis.call('SET', KEYS[4], epoch, 'NX')\n"
+    "end\n"
+    "local entry = string.format('%.0f-%.0f', ms, seq)\n"
+    "local id = epoch .. '-' .. entry\n"
+    "local message = '{\"id\":\"' .. id .. '\",' .. string.sub(ARGV[4], 2)\n"
+    "redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], entry, 'message', message)\n"
+    "redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], entry, 'message', message)\n"
+    "redis.call('HSET', KEYS[2], 'attempt', attempt)\n"
+    "if ARGV[2] == '1' then redis.call('HSET', KEYS[2], 'closed', 1) end\n"
+    "for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[7]) end\n"
+    "for i = 8, #ARGV do redis.call('PUBLISH', ARGV[i], message) end\n"
+    "return id\n";
+
+static const char *or_null(const char *s)
+{
+    return s && *s ? s : NULL;
+}
+
+/* What stands between the braces of a JSON object. */
+static void put_members(struct text *out, const char *object)
+{
+    static const char blanks[] = " \t\r\n";
+    const char *first = object ? object + strspn(object, blanks) : "";
+    size_t len = strlen(first);
+    while (len && strchr(blanks, first[len - 1]))
+        len--;
+    if (len < 2 || *first != '{' || first[len - 1] != '}')
+        return;
+    size_t skipped = 1 + strspn(first + 1, blanks);
+    if (skipped + 1 >= len)
+        return;
+    text_putc(out, ',');
+    text_append(out, first + skipped, len - skipped - 1);
+}
+
+void message_write(struct text *out, const struct event *e, const char *timestamp)
+{
+    json_open(out, NULL, '{');
+    json_text(out, "timestamp", timestamp);
+    json_text(out, "type", e->type);
+    json_text(out, "operation_id", e->operation_id);
+    json_text(out, "collection_id", or_null(e->collection_id));
+    json_text(out, "status", e->status);
+    json_real(out, "progress", e->progress < 0 ? NAN : e->progress);
+    json_open(out, "data", '{');
+    json_text(out, "operation_id", e->operation_id);
+    json_text(out, "collection_id", or_null(e->collection_id));
+    put_members(out, e->data_json);
+    json_close(out, '}');
+    json_close(out, '}');
+}
+
+enum status message_publish(struct scope *sc, struct redis *r, const struct event *e, const char **out_id)
+{
+    char now[28];
+    clock_iso(now);
+    scoped_text json = {0};
+    message_write(&json, e, now);
+    const char *collection = or_null(e->collection_id);
+    long long user = (long long)e->user_id;
+    const char *argv[] = {
+        redis_key(sc, r, MESSAGE_STREAM, e->operation_id),
+        redis_key(sc, r, MESSAGE_STREAM_META, e->operation_id),
+        redis_key(sc, r, MESSAGE_USER_STREAM, user),
+        redis_key(sc, r, MESSAGE_EPOCH),
+        arena_printf(&sc->arena, "%d", e->attempt),
+        e->is_last ? "1" : "0",
+        random_hex(sc, EPOCH_BYTES),
+        json.data,
+        KEPT_EVENTS_OPERATION,
+        KEPT_EVENTS_USER,
+        KEPT_SECONDS,
+        redis_key(sc, r, MESSAGE_CHANNEL_OPERATION, e->operation_id),
+        redis_key(sc, r, MESSAGE_CHANNEL_USER, user),
+        collection ? redis_key(sc, r, MESSAGE_CHANNEL_COLLECTION, collection) : NULL,
+    };
+    scoped(redisReply) *reply = NULL;
+    enum status s = redis_script(sc, r, publish_script, 4, (int)array_len(argv) - (collection ? 0 : 1), argv, NULL,
+                                 &reply);
+    if (s == STATUS_OK && out_id)
+        *out_id = reply->type == REDIS_REPLY_STRING ? arena_strndup(&sc->arena, reply->str, reply->len) : NULL;
+    return s;
+}
+
+enum status message_control(struct scope *sc, struct redis *r, const char *worker_id, const char *action,
+                            const char *operation_id)
+{
+    scoped_text json = {0};
+    json_open(&json, NULL, '{');
+    json_text(&json, "action", action);
+    json_text(&json, "operation_id", operation_id);
+    json_close(&json, '}');
+    const char *channel = or_null(worker_id) ? redis_key(sc, r, MESSAGE_CONTROL_WORKER, worker_id)
+                                             : redis_key(sc, r, MESSAGE_CONTROL);
+    return redis_run(sc, r, NULL, "PUBLISH %s %s", channel, json.data);
+}
+
+/* A number in the form that Redis prints: digits alone. */
+static bool parse_number(const char *s, size_t len, uint64_t *out)
+{
+    if (len == 0 || len > 20 || strspn(s, "0123456789") < len)
+        return false;
+    errno = 0;
+    *out = strtoull(s, NULL, 10);
+    return errno == 0;
+}
+
+enum status event_id_parse(const char *text, struct event_id *out)
+{
+    if (strcmp(text, "0") == 0) {
+        *out = (struct event_id){.epoch = ""};
+        return STATUS_OK;
+    }
+    struct event_id id = {.epoch = ""};
+    size_t epoch_len = strspn(text, "0123456789abcdef");
+    if (epoch_len == 0 || epoch_len >= sizeof id.epoch || text[epoch_len] != '-')
+        return STATUS_INVALID;
+    const char *ms = text + epoch_len + 1;
+    const char *dash = strchr(ms, '-');
+    if (!dash || !parse_number(ms, (size_t)(dash - ms), &id.ms) || !parse_number(dash + 1, strlen(dash + 1), &id.seq))
+        return STATUS_INVALID;
+    memcpy(id.epoch, text, epoch_len);
+    *out = id;
+    return STATUS_OK;
+}
+
+int event_id_compare(const struct event_id *a, const struct event_id *b)
+{
+    if (a->ms != b->ms)
+        return a->ms < b->ms ? -1 : 1;
+    return a->seq == b->seq ? 0 : a->seq < b->seq ? -1 : 1;
+}
+
+bool uuid_is_valid(const char *s)
+{
+    static const char hex[] = "0123456789abcdefABCDEF";
+    for (int i = 0; i < 36; i++) {
+        bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
+        if (!s[i] || (is_dash ? s[i] != '-' : !strchr(hex, s[i])))
+            return false;
+    }
+    return s[36] == '\0';
+}
+
+void uuid_make(char out[37])
+{
+    unsigned char b[16];
+    while (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)
+        ; /* interrupted */
+    b[6] = (unsigned char)((b[6] & 0x0F) | 0x40);
+    b[8] = (unsigned char)((b[8] & 0x3F) | 0x80);
+    char *p = out;
+    for (int i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *p++ = '-';
+        p += snprintf(p, 3, "%02x", b[i]);
+    }
+}
