@@ -25,6 +25,7 @@ WORKER   := $(filter-out $(BUILD)/worker/main.o,$(call objects,worker))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 STORE    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/store/test_*.c))
 SUPPORT  := $(call objects,tests/support)
+TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/tools/*.c))
 BENCH    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 GENERATED := build/queries.h build/migrations.h
 
@@ -61,6 +62,8 @@ $(BIN)/opstream-worker: $(BUILD)/worker/main.o $(BUILD)/libworker.a $(BUILD)/lib
 TEST_LIBS := $(BUILD)/libapi.a $(BUILD)/libworker.a $(BUILD)/libsupport.a $(BUILD)/libcommon.a
 $(UNIT) $(STORE) $(BENCH): %: %.o $(TEST_LIBS)
 	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(TEST_LIBS) -Wl,--end-group -lcmocka $(LIBS_API) $(LIBS_WORKER) $(LIBS_COMMON)
+$(TOOLS): %: %.o $(BUILD)/libcommon.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_COMMON)
 
 .PHONY: setup
 setup: ## install what is missing: packages, pgvector, the model
@@ -72,18 +75,18 @@ demo: setup ## set up, start everything, index a folder live, ask questions (DOC
 	@scripts/demo.sh $(DOCS)
 
 .PHONY: up down clean-data
-up: ## start PostgreSQL, Redis, API and worker in the background
+up: setup ## start PostgreSQL, Redis, API and worker in the background
 	@$(MAKE) --no-print-directory -s all
 	@scripts/up.sh
 down: ## stop them; the data stay
 	@scripts/down.sh
-clean-data: down ## remove the data of make up
-	@rm -rf build/run && echo "removed build/run"
+clean-data: ## stop them and remove the data
+	@scripts/down.sh --forget
 
 .PHONY: test test-unit test-store build-tests
 test: setup ## set up, then run all tests
 	@scripts/test.sh
-build-tests: all $(UNIT) $(STORE)
+build-tests: all $(UNIT) $(STORE) $(TOOLS)
 test-unit: $(UNIT) ## unit tests only: seconds
 	@scripts/run-tests.sh $(UNIT)
 test-store: $(STORE) ## store tests against a private PostgreSQL and Redis

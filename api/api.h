@@ -9,11 +9,13 @@ struct relay;
 struct limiter;
 struct server;
 struct door;
+struct health;
 
 struct api {
     const struct settings *settings;
     struct relay *relay;     /* api/relay/relay.h */
     struct limiter *limiter; /* api/limit.h */
+    struct health *health;   /* api/health.h */
     char instance_id[37];
     _Atomic bool is_draining;
     _Atomic bool is_schema_ok; /* kept by the reconciler thread */

@@ -23,6 +23,14 @@ struct redis_options {
 
 struct redis *redis_new(const struct redis_options *options);
 void redis_free(struct redis *r);
+/* Where the URL points, for a client of another kind (the relay's subscriber). The strings live as long as `r`. */
+struct redis_address {
+    const char *host; /* or the path of a Unix socket */
+    int port;
+    bool is_unix;
+    const char *user, *password; /* NULL = none */
+};
+struct redis_address redis_address(const struct redis *r);
 /* The options' prefix + name, in the scope's arena: every key and channel goes through this. */
 const char *redis_key(struct scope *sc, const struct redis *r, const char *format, ...) printf_like(3, 4);
 

@@ -7,14 +7,19 @@ PACKAGES="build-essential gawk git pkg-config dpkg-dev ca-certificates curl jq o
 libmicrohttpd-dev libwebsockets-dev libwebsockets-evlib-uv libuv1-dev libhiredis-dev libpq-dev libcjson-dev libcmocka-dev libargon2-dev
 libcrypt-dev libssl-dev libcurl4-openssl-dev libxml2-dev libarchive-dev libmagic-dev libuchardet-dev libutf8proc-dev libseccomp-dev
 zlib1g-dev postgresql-15 postgresql-server-dev-15 postgresql-client-15 redis-server redis-tools poppler-utils
-python3 python3-venv python3-pip python3-pytest clang clang-format clang-tidy libclang-rt-14-dev cppcheck debian-faq developers-reference"
+python3 python3-venv python3-pip python3-pytest python3-yaml clang clang-format clang-tidy libclang-rt-14-dev cppcheck debian-faq developers-reference"
 PGVECTOR_VERSION=0.8.0
 
-mkdir -p build
+mkdir -p build 2>/dev/null && [ -w build ] || die "$ROOT/build cannot be written by $(id -un)"
 LOG=$ROOT/build/setup.log
 
 sudo_if_needed() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+may_install() {
+    command -v apt-get >/dev/null || die "setup knows Debian's apt-get only. Install these by hand, under your system's names: $(tr '\n' ' ' <<<"$PACKAGES")"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "Debian packages are missing and $(id -un) has no sudo: run 'make setup' once as root"
 }
 
 # Runs a step with its output in the log; shows the log's end if it fails.
@@ -34,23 +39,24 @@ missing_packages() {
 
 install_packages() {
     # Neither server may start by itself: make up and the tests start private ones.
-    local policy=/usr/sbin/policy-rc.d made=
+    local policy=/usr/sbin/policy-rc.d made= conf=/etc/postgresql-common/createcluster.conf
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' | sudo_if_needed tee "$policy" >/dev/null
         sudo_if_needed chmod +x "$policy"
         made=1
+        trap 'sudo_if_needed rm -f /usr/sbin/policy-rc.d' EXIT
     fi
     sudo_if_needed mkdir -p /etc/postgresql-common
-    [ -e /etc/postgresql-common/createcluster.conf ] ||
-        echo 'create_main_cluster = false' | sudo_if_needed tee /etc/postgresql-common/createcluster.conf >/dev/null
+    [ -e "$conf" ] || echo 'create_main_cluster = false' | sudo_if_needed tee "$conf" >/dev/null
     local ok=0
     for _ in 1 2 3; do
         sudo_if_needed apt-get update -q || true
         # shellcheck disable=SC2086
-        sudo_if_needed env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" && { ok=1; break; }
+        sudo_if_needed env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+            -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" && { ok=1; break; }
         sleep 3
     done
-    [ -z "$made" ] || sudo_if_needed rm -f "$policy"
+    [ -z "$made" ] || { sudo_if_needed rm -f "$policy"; trap - EXIT; }
     [ "$ok" = 1 ]
 }
 
@@ -71,9 +77,11 @@ install_pgvector() {
     rm -rf "$work"
 }
 
+[ ! -e "$LOG" ] || [ -w "$LOG" ] || die "build/ belongs to $(stat -c %U "$LOG"): run make as that user, or remove build/ first"
 : >"$LOG"
 missing=$(missing_packages)
 if [ -n "$missing" ]; then
+    may_install
     say "Setting up: $(wc -w <<<"$missing") Debian packages"
     # shellcheck disable=SC2086
     step "installing $(tr '\n' ' ' <<<"$missing" | cut -c1-90)" install_packages $missing

@@ -24,7 +24,7 @@ sanitized() {
 }
 end_to_end() {
     local out
-    out=$(scripts/with-services.sh python3 -m pytest -q --no-header -p no:cacheprovider tests/e2e 2>&1)
+    out=$(scripts/with-services.sh "$PYTHON" -m pytest -q --no-header -p no:cacheprovider tests/e2e 2>&1)
     local status=$?
     printf '%s\n' "$out"
     printf '%s\n' "$out" | awk '

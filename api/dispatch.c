@@ -1,0 +1,70 @@
+#include "api/dispatch.h"
+
+#include "api/limit.h"
+#include "api/schema.h"
+#include "common/log.h"
+
+#include <string.h>
+#include <strings.h>
+
+/* What follows "Bearer " in Authorization; NULL when there is none. */
+static const char *bearer_token(struct request *r)
+{
+    const char *value = request_header(r, "Authorization");
+    if (!value || strncasecmp(value, "Bearer", 6) != 0 || (value[6] != ' ' && value[6] != '\t'))
+        return NULL;
+    value += 6 + strspn(value + 6, " \t");
+    return *value ? value : NULL;
+}
+
+static enum status check_access(struct request *r)
+{
+    if (r->route->access == ACCESS_ANYONE || r->route->access == ACCESS_PROBE)
+        return STATUS_OK;
+    const char *token = bearer_token(r);
+    if (!token)
+        return fail(r->sc, STATUS_UNAUTHENTICATED, "Not authenticated");
+    enum status s = auth_check(r->sc, r->api->settings, r->db, token, &r->user);
+    if (s == STATUS_OK && r->route->access == ACCESS_SUPERUSER && !r->user.is_superuser)
+        return fail(r->sc, STATUS_FORBIDDEN, "Only a superuser may do this");
+    return s;
+}
+
+static enum status run(struct request *r, cJSON **out_json)
+{
+    enum status s = check_access(r);
+    if (s == STATUS_OK)
+        s = limit_check(r);
+    if (s == STATUS_OK && r->route->request_schema)
+        s = schema_read_body(r, r->route->request_schema, out_json);
+    return s == STATUS_OK ? r->route->handler(r) : s;
+}
+
+static void log_fault(const struct request *r, enum status s)
+{
+    int http = status_http(s);
+    if (http == 500)
+        log_error("request_failed", log_text("correlation_id", r->sc->trace_id), log_text("route", r->route->path),
+                  log_text("status", status_name(s)), log_text("problem", r->sc->problem_text));
+    else if (http > 500)
+        log_warning("request_failed", log_text("correlation_id", r->sc->trace_id), log_text("route", r->route->path),
+                    log_text("status", status_name(s)), log_text("problem", r->sc->problem_text));
+}
+
+void dispatch(struct request *r)
+{
+    scoped(cJSON) *json = NULL;
+    enum status s = run(r, &json);
+    r->json = NULL;
+    if (r->db)
+        db_rollback(r->db); /* whatever the handler left open */
+    if (s != STATUS_OK) {
+        log_fault(r, s);
+        if (r->reply.http != status_http(s))
+            reply_error(r, s);
+    } else if (r->reply.http == 0) {
+        s = fail(r->sc, STATUS_INTERNAL, "the handler left the reply empty");
+        log_fault(r, s);
+        reply_error(r, s);
+    }
+}

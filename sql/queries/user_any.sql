@@ -1,0 +1,2 @@
+-- Is there a user already?
+SELECT EXISTS (SELECT FROM users) AS any
