@@ -319,7 +319,7 @@ def test_failures_are_retried_or_not_by_their_class(db, redis, start):
 
 def test_a_killed_worker_is_swept_by_another_which_runs_its_operations_again(db, redis, start):
     first = start(WORKER_CONCURRENCY=1).ready()
-    uuid = add(db, {"sleep_ms": 3000})
+    uuid = add(db, {"sleep_ms": 600000, "sleep_attempts": 1})
     redis.push(uuid)
     assert wait_for(db, uuid, "processing")["worker_id"] == first.id
     second = start(WORKER_CONCURRENCY=1).ready()
