@@ -219,11 +219,10 @@ def test_what_is_no_request_gets_400(api, data):
     post("/api/auth/login", b"zz\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
     post("/api/auth/login", b"ffffffffffffffffff\r\n{}", "Transfer-Encoding: chunked"),
     post("/api/auth/login", b"{}", "Transfer-Encoding: gzip")])
-def test_rubbish_in_the_middle_ends_the_connection(api, data):
-    with api.connect() as s:
+def test_rubbish_behind_a_request_harms_nobody(api, data):
+    with api.connect() as s, s.makefile("rb") as file:
         s.sendall(data)
-        s.shutdown(socket.SHUT_WR)
-        read_all(s)
+        assert read_answer(file).status in (200, 400, 413, 501)
     lives(api)
 
 
