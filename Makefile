@@ -25,6 +25,7 @@ WORKER   := $(filter-out $(BUILD)/worker/main.o,$(call objects,worker))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 STORE    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/store/test_*.c))
 SUPPORT  := $(call objects,tests/support)
+TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/tools/*.c))
 BENCH    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 GENERATED := build/queries.h build/migrations.h
 
@@ -61,6 +62,8 @@ $(BIN)/opstream-worker: $(BUILD)/worker/main.o $(BUILD)/libworker.a $(BUILD)/lib
 TEST_LIBS := $(BUILD)/libapi.a $(BUILD)/libworker.a $(BUILD)/libsupport.a $(BUILD)/libcommon.a
 $(UNIT) $(STORE) $(BENCH): %: %.o $(TEST_LIBS)
 	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(TEST_LIBS) -Wl,--end-group -lcmocka $(LIBS_API) $(LIBS_WORKER) $(LIBS_COMMON)
+$(TOOLS): %: %.o $(BUILD)/libcommon.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_COMMON)
 
 .PHONY: setup
 setup: ## install what is missing: packages, pgvector, the model
@@ -83,7 +86,7 @@ clean-data: ## stop them and remove the data
 .PHONY: test test-unit test-store build-tests
 test: setup ## set up, then run all tests
 	@scripts/test.sh
-build-tests: all $(UNIT) $(STORE)
+build-tests: all $(UNIT) $(STORE) $(TOOLS)
 test-unit: $(UNIT) ## unit tests only: seconds
 	@scripts/run-tests.sh $(UNIT)
 test-store: $(STORE) ## store tests against a private PostgreSQL and Redis

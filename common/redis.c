@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -102,6 +103,11 @@ void redis_free(struct redis *r)
     free(r);
 }
 
+struct redis_address redis_address(const struct redis *r)
+{
+    return (struct redis_address){.host = r->host, .port = r->port, .is_unix = r->is_unix, .user = r->user, .password = r->password};
+}
+
 const char *redis_key(struct scope *sc, const struct redis *r, const char *format, ...)
 {
     va_list args;
@@ -121,10 +127,11 @@ static enum status give_up(struct scope *sc, struct redis *r, const char *why)
     uint32_t random = 0;
     ssize_t n = getrandom(&random, sizeof random, GRND_NONBLOCK);
     (void)n;
+    enum status s = fail(sc, STATUS_UNAVAILABLE, "Redis: %s", why); /* `why` may lie in the context */
     disconnect(r);
     r->pause_ms = r->pause_ms ? (r->pause_ms * 2 < LONGEST_PAUSE_MS ? r->pause_ms * 2 : LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
     r->retry_at_ms = clock_monotonic_ms() + r->pause_ms / 2 + random % (uint32_t)(r->pause_ms / 2 + 1);
-    return fail(sc, STATUS_UNAVAILABLE, "Redis: %s", why);
+    return s;
 }
 
 /* An ordinary command during the set-up of a connection. */
@@ -137,10 +144,19 @@ static bool set_up(struct redis *r, int argc, const char **argv)
     return is_ok;
 }
 
+/* Nothing is owed to us between two commands: what can be read then is the end of a connection that the server (or something in between) closed.
+ * Better seen now than after a command was sent, when nobody can tell whether it ran. */
+static bool is_alive(const struct redis *r)
+{
+    struct pollfd p = {.fd = r->context->fd, .events = POLLIN};
+    return poll(&p, 1, 0) == 0;
+}
+
 static enum status connect_now(struct scope *sc, struct redis *r)
 {
-    if (r->context)
+    if (r->context && is_alive(r))
         return STATUS_OK;
+    disconnect(r);
     if (clock_monotonic_ms() < r->retry_at_ms)
         return fail(sc, STATUS_UNAVAILABLE, "Redis is away");
     struct timeval timeout = as_timeval(r->timeout_ms);
@@ -230,6 +246,45 @@ enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, r
     if (r->context)
         redisSetTimeout(r->context, as_timeval(r->timeout_ms));
     return s;
+}
+
+enum status redis_send(struct scope *sc, struct redis *r, int argc, const char **argv)
+{
+    enum status s = connect_now(sc, r);
+    if (s != STATUS_OK)
+        return s;
+    int is_sent = 0;
+    if (redisAppendCommandArgv(r->context, argc, argv, NULL) != REDIS_OK)
+        return give_up(sc, r, r->context->errstr);
+    while (!is_sent) {
+        if (redisBufferWrite(r->context, &is_sent) != REDIS_OK)
+            return give_up(sc, r, r->context->errstr);
+    }
+    return STATUS_OK;
+}
+
+enum status redis_receive(struct scope *sc, struct redis *r, redisReply **out)
+{
+    void *reply = NULL;
+    *out = NULL;
+    if (!r->context)
+        return fail(sc, STATUS_UNAVAILABLE, "Redis is away");
+    if (redisGetReplyFromReader(r->context, &reply) != REDIS_OK)
+        return give_up(sc, r, r->context->errstr);
+    struct pollfd p = {.fd = r->context->fd, .events = POLLIN};
+    if (!reply && poll(&p, 1, 0) > 0) {
+        if (redisBufferRead(r->context) != REDIS_OK || redisGetReplyFromReader(r->context, &reply) != REDIS_OK)
+            return give_up(sc, r, r->context->errstr);
+    }
+    return reply ? take_reply(sc, r, reply, out) : STATUS_OK;
+}
+
+void redis_drop(struct redis *r)
+{
+    struct scope sc;
+    scope_init(&sc, NULL);
+    (void)give_up(&sc, r, "no answer in time");
+    scope_done(&sc);
 }
 
 static const char *script_sha1(struct redis *r, const char *script)

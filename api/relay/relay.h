@@ -1,19 +1,22 @@
-/* The WebSocket relay: every operation's events from Redis to the clients that may see them. One thread, one libuv loop, one lws_context. No other part of the program
- * includes libwebsockets. */
+/* The WebSocket relay: every operation's events from Redis to the clients that may see them. One thread, one libuv
+ * loop, one lws_context. No other part of the program includes libwebsockets. */
 #pragma once
 
 #include "api/api.h"
 
-/* Starts the loop's thread, its Redis subscription and the threads that look things up in PostgreSQL and Redis. `api` outlives it. */
+/* Starts the loop's thread, its Redis subscription and the threads that look things up in PostgreSQL and Redis. `api`
+ * outlives it. */
 enum status relay_start(struct scope *sc, struct api *api, struct relay **out) must_check;
-/* Takes over a TCP connection whose request head (up to and with the empty line, and whatever bytes followed) was read already. Any thread; the socket is the relay's
- * from now on, whatever happens. `head` is copied. `client_address` is the peer's, after TRUSTED_PROXIES. */
+/* Takes over a TCP connection whose request head (up to and with the empty line, and whatever bytes followed) was read
+ * already. Any thread; the socket is the relay's from now on, whatever happens. `head` is copied. `client_address` is
+ * the peer's, after TRUSTED_PROXIES. */
 void relay_adopt(struct relay *relay, int fd, const char *head, size_t head_len, const char *client_address);
 /* NULL when the subscription lives; else a constant sentence ("Redis is away"), for /readyz. */
 const char *relay_trouble(const struct relay *relay);
 /* Connections open now. */
 int relay_connections(const struct relay *relay);
-/* Lets the clients go (contract, sections 0.6 and 12: cut without a close frame, spread over `spread_ms`; 1012 for those that speak resume), then returns. */
+/* Lets the clients go (contract, sections 0.6 and 12: cut without a close frame, spread over `spread_ms`; 1012 for
+ * those that speak resume), then returns. */
 void relay_drain(struct relay *relay, int spread_ms);
 /* Cuts what is left and ends the threads. */
 void relay_free(struct relay *relay);

@@ -15,7 +15,7 @@ struct source_file {
 
 struct source_options {
     bool recursive;
-    const cJSON *include, *exclude; /* lists of globs over the path below the source ("*.md", "docs/**"), or NULL */
+    const cJSON *include, *exclude; /* lists of globs over the path below the source ("*.md", and two stars for any depth), or NULL */
 };
 
 /* STATUS_INVALID: `path` is not absolute or not below one of `roots` (colon-separated directories); STATUS_NOT_FOUND: nothing is there or

@@ -64,15 +64,15 @@ enum status vector_store_create(struct scope *sc, struct db *db, int64_t collect
                            .is_half = is_half(quantization),
                            .model = arena_strdup(&sc->arena, model)};
     const char *sql = arena_printf(&sc->arena,
-                       "CREATE TABLE vec.g%lld (chunk_id bigint PRIMARY KEY, document_id bigint NOT NULL, "
-                       "version integer NOT NULL, embedding %s(%d) NOT NULL)",
-                       (long long)g.id, g.is_half ? "halfvec" : "vector", dim);
+                                   "CREATE TABLE vec.g%lld (chunk_id bigint PRIMARY KEY, document_id bigint NOT NULL, "
+                                   "version integer NOT NULL, embedding %s(%d) NOT NULL)",
+                                   (long long)g.id, g.is_half ? "halfvec" : "vector", dim);
     s = db_run(sc, db, sql, NULL);
     /* A vector past 2 kB would go out of line and every exact scan would fetch it back piece by piece. */
     if (s == STATUS_OK)
         s = db_run(sc, db,
-                   arena_printf(&sc->arena, "ALTER TABLE vec.g%lld ALTER COLUMN embedding SET STORAGE %s", (long long)g.id,
-                                dim * (g.is_half ? 2 : 4) <= 7900 ? "PLAIN" : "EXTERNAL"),
+                   arena_printf(&sc->arena, "ALTER TABLE vec.g%lld ALTER COLUMN embedding SET STORAGE %s",
+                                (long long)g.id, dim * (g.is_half ? 2 : 4) <= 7900 ? "PLAIN" : "EXTERNAL"),
                    NULL);
     if (s == STATUS_OK)
         s = db_run(sc, db,
@@ -142,8 +142,8 @@ static void put_row(struct text *t, const struct generation *g, const struct vec
     }
 }
 
-enum status vector_store_write(struct scope *sc, struct db *db, const struct generation *g, const struct vector_row *rows,
-                               size_t count)
+enum status vector_store_write(struct scope *sc, struct db *db, const struct generation *g,
+                               const struct vector_row *rows, size_t count)
 {
     scoped_text data = {0};
     text_append(&data, "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19);
@@ -151,13 +151,14 @@ enum status vector_store_write(struct scope *sc, struct db *db, const struct gen
         put_row(&data, g, &rows[i]);
     put_u16(&data, 0xFFFF);
     return db_copy_in(sc, db,
-                      arena_printf(&sc->arena, "COPY vec.g%lld (chunk_id, document_id, version, embedding) FROM STDIN BINARY",
+                      arena_printf(&sc->arena,
+                                   "COPY vec.g%lld (chunk_id, document_id, version, embedding) FROM STDIN BINARY",
                                    (long long)g->id),
                       data.data, data.len);
 }
 
-enum status vector_store_remove(struct scope *sc, struct db *db, const struct generation *g, int64_t document_id, int version,
-                                bool older, int64_t *out_removed)
+enum status vector_store_remove(struct scope *sc, struct db *db, const struct generation *g, int64_t document_id,
+                                int version, bool older, int64_t *out_removed)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, for_generation(sc, SQL_VECTOR_DELETE_VERSION, g), &rows, db_number(sc, document_id),
@@ -176,7 +177,7 @@ static const char *vector_literal(struct scope *sc, const float *v, int dim)
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-enum { LARGEST_EF_SEARCH = 1000, SMALLEST_EF_SEARCH = 80 };
+enum { LARGEST_EF_SEARCH = 1000, SMALLEST_EF_SEARCH = 80, LARGEST_FETCH = 20000 };
 
 static enum status run_search(struct scope *sc, struct db *db, const struct generation *g, const char *query, int fetch,
                               int limit, double threshold, PGresult **out)
@@ -195,32 +196,37 @@ static enum status run_search(struct scope *sc, struct db *db, const struct gene
     return s;
 }
 
-/* Fetches more than asked for, since chunks of unfinished or replaced versions are among the nearest; widens until there are enough or no
- * more to be had. */
-static enum status search_generation(struct scope *sc, struct db *db, const struct generation *g, const char *query, int limit,
-                                     double threshold, struct vector_hit **out, size_t *out_count)
+static size_t read_hits(struct scope *sc, const PGresult *rows, struct vector_hit **out)
+{
+    size_t count = 0;
+    *out = arena_array(&sc->arena, (size_t)PQntuples(rows) + 1, sizeof **out);
+    for (int i = 0; i < PQntuples(rows) && db_text(rows, i, "chunk_id"); i++)
+        (*out)[count++] = (struct vector_hit){db_int(rows, i, "chunk_id", 0), db_int(rows, i, "document_id", 0),
+                                              db_real(rows, i, "score", 0)};
+    return count;
+}
+
+/* Fetches more than asked for, since chunks of unfinished or replaced versions are among the nearest; widens until
+ * there are enough, all were fetched, or the next ones would be below the threshold anyway. */
+static enum status search_generation(struct scope *sc, struct db *db, const struct generation *g, const char *query,
+                                     int limit, double threshold, struct vector_hit **out, size_t *out_count)
 {
     for (int fetch = limit * 2 + 32;; fetch *= 4) {
         scoped(PGresult) *rows = NULL;
         enum status s = run_search(sc, db, g, query, fetch, limit, threshold, &rows);
         if (s != STATUS_OK)
             return s;
-        int n = PQntuples(rows);
-        bool is_all = n > 0 && db_int(rows, 0, "fetched", 0) < fetch;
-        bool is_cut_by_score = threshold > 0; /* fewer rows than asked for is what a threshold does */
-        if (n < limit && !is_all && !is_cut_by_score && n > 0 && fetch < 20000)
+        bool is_all = db_int(rows, 0, "fetched", 0) < fetch || db_real(rows, 0, "worst", 0) < threshold;
+        size_t count = read_hits(sc, rows, out);
+        if (count < (size_t)limit && !is_all && fetch < LARGEST_FETCH)
             continue;
-        *out = arena_array(&sc->arena, (size_t)n + 1, sizeof **out);
-        for (int i = 0; i < n; i++)
-            (*out)[i] = (struct vector_hit){db_int(rows, i, "chunk_id", 0), db_int(rows, i, "document_id", 0),
-                                            db_real(rows, i, "score", 0)};
-        *out_count = (size_t)n;
+        *out_count = count;
         return STATUS_OK;
     }
 }
 
-enum status vector_store_search(struct scope *sc, struct db *db, int64_t collection_id, const float *query, int dim, int limit,
-                                double threshold, struct vector_hit **out, size_t *out_count)
+enum status vector_store_search(struct scope *sc, struct db *db, int64_t collection_id, const float *query, int dim,
+                                int limit, double threshold, struct vector_hit **out, size_t *out_count)
 {
     const char *literal = vector_literal(sc, query, dim);
     enum status s = STATUS_NOT_FOUND;
@@ -246,17 +252,19 @@ enum status vector_store_search(struct scope *sc, struct db *db, int64_t collect
 enum status vector_store_graph_sql(struct scope *sc, struct db *db, const struct generation *g, const char **out_sql)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, "SELECT string_to_array(extversion, '.')::int[] >= ARRAY[0, 8, 4] AS is_sound "
-                                   "FROM pg_extension WHERE extname = 'vector'",
+    enum status s = db_run(sc, db,
+                           "SELECT string_to_array(extversion, '.')::int[] >= ARRAY[0, 8, 4] AS is_sound "
+                           "FROM pg_extension WHERE extname = 'vector'",
                            &rows);
     if (s != STATUS_OK)
         return s;
     bool is_sound = PQntuples(rows) > 0 && db_bool(rows, 0, "is_sound");
-    *out_sql = arena_printf(&sc->arena,
-                            "SET LOCAL maintenance_work_mem = '1GB'; %sCREATE INDEX IF NOT EXISTS g%lld_graph ON vec.g%lld "
-                            "USING hnsw (embedding %s) WITH (m = 16, ef_construction = 64)",
-                            is_sound ? "" : "SET LOCAL max_parallel_maintenance_workers = 0; ", (long long)g->id,
-                            (long long)g->id, g->is_half ? "halfvec_ip_ops" : "vector_ip_ops");
+    *out_sql = arena_printf(
+        &sc->arena,
+        "SET LOCAL maintenance_work_mem = '1GB'; %sCREATE INDEX IF NOT EXISTS g%lld_graph ON vec.g%lld "
+        "USING hnsw (embedding %s) WITH (m = 16, ef_construction = 64)",
+        is_sound ? "" : "SET LOCAL max_parallel_maintenance_workers = 0; ", (long long)g->id, (long long)g->id,
+        g->is_half ? "halfvec_ip_ops" : "vector_ip_ops");
     return STATUS_OK;
 }
 

@@ -44,7 +44,7 @@ enum status vector_store_remove(struct scope *sc, struct db *db, const struct ge
  * is looked up again, once. Must not be called inside a transaction. */
 enum status vector_store_search(struct scope *sc, struct db *db, int64_t collection_id, const float *query, int dim,
                                 int limit, double threshold, struct vector_hit **out, size_t *out_count) must_check;
-/* The statement that builds a generation's HNSW graph, in the arena, to be run by someone who can wait; serial before pgvector 0.8.4
+/* The statement that builds a generation's HNSW graph, in the arena, to be run (db_script) by someone who can wait; serial before pgvector 0.8.4
  * (parallel builds leaked memory of other tables: CVE-2026-3172). Then vector_store_graph_built(). */
 enum status vector_store_graph_sql(struct scope *sc, struct db *db, const struct generation *generation,
                                    const char **out_sql) must_check;

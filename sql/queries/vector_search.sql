@@ -1,11 +1,15 @@
 -- Nearest visible chunks of one generation; vectors are normalised, so the inner product is the cosine. The ORDER BY must stay as it is or
--- the graph is not used; visibility and threshold are applied outside.
+-- the graph is not used; visibility and threshold are applied outside. There always is a row, with nulls when nothing is visible, as it tells how
+-- many were fetched and the score of the worst of them.
 -- $1 query vector, $2 how many to fetch (more than wanted: some may not be visible), $3 least score, $4 how many to return
 WITH nearest AS MATERIALIZED (
     SELECT chunk_id, document_id, version, -(embedding <#> $1::halfvec) AS score
     FROM vec.g0 ORDER BY embedding <#> $1::halfvec LIMIT $2::integer
+), visible AS (
+    SELECT n.chunk_id, n.document_id, n.score
+    FROM nearest n JOIN documents d ON d.id = n.document_id AND d.live_version = n.version
+    WHERE n.score >= $3::float8
 )
-SELECT n.chunk_id, n.document_id, n.score::float8 AS score, (SELECT count(*) FROM nearest) AS fetched
-FROM nearest n JOIN documents d ON d.id = n.document_id AND d.live_version = n.version
-WHERE n.score >= $3::float8
-ORDER BY n.score DESC, n.chunk_id LIMIT $4::integer
+SELECT v.chunk_id, v.document_id, v.score::float8 AS score, f.fetched, f.worst::float8 AS worst
+FROM (SELECT count(*) AS fetched, min(score) AS worst FROM nearest) AS f LEFT JOIN visible v ON true
+ORDER BY v.score DESC NULLS LAST, v.chunk_id LIMIT $4::integer

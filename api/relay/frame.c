@@ -1,0 +1,142 @@
+#include "api/relay/frame.h"
+
+#include "common/json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { OPCODE_TEXT = 0x81, OPCODE_PING = 0x89, LONGEST_HEADER = 10 };
+
+static size_t put_header(unsigned char out[LONGEST_HEADER], size_t len)
+{
+    out[0] = OPCODE_TEXT;
+    if (len < 126) {
+        out[1] = (unsigned char)len;
+        return 2;
+    }
+    if (len < 65536) {
+        out[1] = 126;
+        out[2] = (unsigned char)(len >> 8);
+        out[3] = (unsigned char)len;
+        return 4;
+    }
+    out[1] = 127;
+    for (int i = 0; i < 8; i++)
+        out[2 + i] = (unsigned char)((uint64_t)len >> (56 - 8 * i));
+    return 10;
+}
+
+void frame_put(struct text *out, const char *payload, size_t len)
+{
+    unsigned char header[LONGEST_HEADER];
+    text_append(out, header, put_header(header, len));
+    text_append(out, payload, len);
+}
+
+static struct frame *frame_of_bytes(const void *bytes, size_t len)
+{
+    struct frame *f = must_malloc(sizeof *f + len);
+    *f = (struct frame){.refs = 1, .len = (uint32_t)len};
+    memcpy(f->bytes, bytes, len);
+    return f;
+}
+
+struct frame *frame_text(const char *json, size_t len)
+{
+    unsigned char header[LONGEST_HEADER];
+    size_t header_len = put_header(header, len);
+    struct frame *f = must_malloc(sizeof *f + header_len + len);
+    *f = (struct frame){.refs = 1, .len = (uint32_t)(header_len + len)};
+    memcpy(f->bytes, header, header_len);
+    memcpy(f->bytes + header_len, json, len);
+    f->json = (char *)f->bytes + header_len;
+    f->json_len = (uint32_t)len;
+    return f;
+}
+
+/* Each of these tells all that an older one of the same kind told. */
+static bool is_snapshot(const char *type)
+{
+    static const char *const types[] = {
+        "document_processed", "processing_progress", "reprocessing_progress", "removing_documents",
+        "deleting",           "collection_stats"};
+    for (size_t i = 0; i < array_len(types); i++) {
+        if (strcmp(types[i], type) == 0)
+            return true;
+    }
+    return false;
+}
+
+static struct frame *with_id(const char *json, size_t len, const struct event_id *id)
+{
+    scoped_text text = {0};
+    text_printf(&text, "{\"id\":\"%s-%llu-%llu\",", id->epoch, (unsigned long long)id->ms, (unsigned long long)id->seq);
+    text_append(&text, json + 1, len - 1);
+    return frame_text(text.data, text.len);
+}
+
+struct frame *frame_event(const char *json, size_t len, const struct event_id *id)
+{
+    struct scope sc;
+    scope_init(&sc, NULL);
+    scoped(cJSON) *object = NULL;
+    struct frame *f = NULL;
+    struct event_id own;
+    if (json_parse(&sc, json, len, &object) == STATUS_OK && cJSON_IsObject(object) &&
+        json_get_text(object, "type", NULL)) {
+        const char *id_text = json_get_text(object, "id", NULL);
+        bool has_id = id_text && event_id_parse(id_text, &own) == STATUS_OK && own.epoch[0];
+        f = has_id || !id || *json != '{' ? frame_text(json, len) : with_id(json, len, id);
+        f->is_event = has_id || id;
+        if (f->is_event)
+            f->id = has_id ? own : *id;
+        snprintf(f->type, sizeof f->type, "%s", json_get_text(object, "type", ""));
+        snprintf(f->operation_id, sizeof f->operation_id, "%s", json_get_text(object, "operation_id", ""));
+        f->is_progress = is_snapshot(f->type);
+    }
+    scope_done(&sc);
+    return f;
+}
+
+struct frame *frame_heartbeat(void)
+{
+    static const char ping[] = "{\"type\":\"ping\"}";
+    scoped_text text = {0};
+    frame_put(&text, ping, sizeof ping - 1);
+    /* libwebsockets does not report pongs without a payload. */
+    text_append(&text, (const unsigned char[]){OPCODE_PING, 1, '.'}, 3);
+    return frame_of_bytes(text.data, text.len);
+}
+
+struct frame *frame_ref(struct frame *f)
+{
+    f->refs++;
+    return f;
+}
+
+void frame_unref(struct frame *f)
+{
+    if (!f || --f->refs > 0)
+        return;
+    frame_unref(f->flat);
+    free(f);
+}
+
+struct frame *frame_rendered(struct frame *f, bool is_flat)
+{
+    if (!is_flat || !f->json)
+        return f;
+    if (!f->is_flat_made) {
+        scoped_text text = {0};
+        flat_render(&text, f->json, f->json_len);
+        f->is_flat_made = true;
+        if (text.len) {
+            f->flat = frame_of_bytes(text.data, text.len);
+            f->flat->is_event = f->is_event;
+            f->flat->is_progress = f->is_progress;
+            memcpy(f->flat->operation_id, f->operation_id, sizeof f->operation_id);
+            memcpy(f->flat->type, f->type, sizeof f->type);
+        }
+    }
+    return f->flat;
+}

@@ -1,0 +1,329 @@
+#include "api/relay/hub.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/metrics.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum {
+    LOOKUP_THREADS = 4,
+    LOOKUP_QUEUE = 8192,
+    SCAN_THREADS = 2,
+    SCAN_QUEUE = 64,
+    PULSE_SECONDS = 5,
+    CHECK_SECONDS = 30,
+    CHECK_GRACE_MS = 1000, /* what was published just before the stream was looked at may still be on its way */
+};
+
+static struct client *client_of(struct listener *l)
+{
+    return (struct client *)((char *)l - offsetof(struct client, listener));
+}
+
+const char *hub_channel_name(struct scope *sc, const struct client *c)
+{
+    const struct redis *names = c->hub->names;
+    switch (c->kind) {
+    case WS_OPERATIONS:
+        return redis_key(sc, names, MESSAGE_CHANNEL_USER, (long long)c->user_id);
+    case WS_OPERATION:
+        return redis_key(sc, names, MESSAGE_CHANNEL_OPERATION, c->target);
+    case WS_DIRECTORY_SCAN:
+        return redis_key(sc, names, "directory-scan:%s", c->target);
+    case WS_SCAN:
+    case WS_UNKNOWN:
+        break;
+    }
+    return NULL;
+}
+
+const char *hub_stream_name(struct scope *sc, const struct client *c)
+{
+    const struct redis *names = c->hub->names;
+    if (c->kind == WS_OPERATION)
+        return redis_key(sc, names, MESSAGE_STREAM, c->target);
+    return redis_key(sc, names, MESSAGE_USER_STREAM, (long long)c->user_id);
+}
+
+bool hub_count_up(struct hub *hub, const char *name, int64_t most)
+{
+    struct counter *counter = (struct counter *)table_find(&hub->counters, name);
+    if (!counter) {
+        counter = must_calloc(1, sizeof *counter);
+        table_add(&hub->counters, &counter->node, name);
+    }
+    if (counter->count >= most) {
+        if (counter->count == 0) {
+            table_remove(&hub->counters, &counter->node);
+            free(counter);
+        }
+        return false;
+    }
+    counter->count++;
+    return true;
+}
+
+void hub_count_down(struct hub *hub, const char *name)
+{
+    struct counter *counter = (struct counter *)table_find(&hub->counters, name);
+    if (!counter || --counter->count > 0)
+        return;
+    table_remove(&hub->counters, &counter->node);
+    free(counter);
+}
+
+/* Frames of one turn of the loop leave together, many in one write. */
+void hub_mark_dirty(struct client *c)
+{
+    if (c->is_dirty || !c->wire)
+        return;
+    c->is_dirty = true;
+    client_ref(c);
+    c->next_dirty = c->hub->dirty;
+    c->hub->dirty = c;
+}
+
+static void flush_dirty(struct hub *hub)
+{
+    while (hub->dirty) {
+        struct client *c = hub->dirty;
+        hub->dirty = c->next_dirty;
+        c->is_dirty = false;
+        if (c->wire) {
+            client_flush(c);
+            if (c->wire && c->wants_page)
+                wire_want_write(c); /* the next page is asked for when this one has left */
+        }
+        client_unref(c);
+    }
+}
+
+static void on_check(uv_check_t *check)
+{
+    flush_dirty(check->data);
+}
+
+/* ---- the subscription ---- */
+
+static void on_up(void *context)
+{
+    struct hub *hub = context;
+    hub->is_subscribed = true;
+    channels_up(&hub->channels);
+}
+
+static void suspend_listeners(struct table_node *node, void *unused)
+{
+    (void)unused;
+    for (struct listener *l = ((struct channel *)node)->first; l; l = l->next)
+        client_suspend(client_of(l));
+}
+
+static void on_lost(void *context)
+{
+    struct hub *hub = context;
+    hub->is_subscribed = false;
+    channels_lost(&hub->channels);
+    table_each(&hub->channels.table, suspend_listeners, NULL);
+}
+
+static void on_subscribed(void *context, const char *name)
+{
+    struct hub *hub = context;
+    struct channel *channel = channel_find(&hub->channels, name);
+    if (!channel || !channel_subscribed(&hub->channels, channel))
+        return;
+    for (struct listener *l = channel->first; l; l = l->next)
+        client_subscribed(client_of(l));
+}
+
+static void on_unsubscribed(void *context, const char *name)
+{
+    struct hub *hub = context;
+    struct channel *channel = channel_find(&hub->channels, name);
+    if (channel)
+        channel_unsubscribed(&hub->channels, channel);
+}
+
+/* The stream's ids are milliseconds of Redis' clock, which is near enough to ours for a histogram. */
+static void measure(const struct frame *f, int deliveries)
+{
+    if (deliveries == 0)
+        return;
+    metrics_add(METRIC_WS_MESSAGES, f->type, NULL, deliveries);
+    if (f->is_event) {
+        double seconds = (double)(clock_wall_ms() - (int64_t)f->id.ms) / 1000;
+        metrics_observe(METRIC_WS_MESSAGE_SECONDS, f->type, NULL, seconds > 0 ? seconds : 0);
+    }
+}
+
+static void on_message(void *context, const char *name, const char *bytes, size_t len)
+{
+    struct hub *hub = context;
+    struct channel *channel = channel_find(&hub->channels, name);
+    struct frame *f = channel && channel->first ? frame_event(bytes, len, NULL) : NULL;
+    if (!f)
+        return;
+    int deliveries = 0;
+    for (struct listener *l = channel->first; l; l = l->next)
+        deliveries += client_deliver(client_of(l), f) ? 1 : 0;
+    measure(f, deliveries);
+    frame_unref(f);
+}
+
+/* ---- time ---- */
+
+static void check_channel(struct table_node *node, void *context)
+{
+    struct hub *hub = context;
+    struct channel *channel = (struct channel *)node;
+    bool is_turn = (int64_t)(node->hash % CHECK_SECONDS) == hub->next_second_ms / 1000 % CHECK_SECONDS;
+    if (is_turn && channel->first && channel->state == CHANNEL_LIVE && !channel->is_checking &&
+        client_of(channel->first)->kind != WS_DIRECTORY_SCAN)
+        lookup_check(hub, channel);
+}
+
+/* A second after a look at the stream's end: whoever still is not there lost something. */
+static void settle_check(struct table_node *node, void *context)
+{
+    const int64_t *now = context;
+    struct channel *channel = (struct channel *)node;
+    if (!channel->checked_at_ms || *now - channel->checked_at_ms < CHECK_GRACE_MS)
+        return;
+    channel->checked_at_ms = 0;
+    for (struct listener *l = channel->first; l; l = l->next)
+        client_checked(client_of(l), &channel->end, true);
+}
+
+static void each_second(struct hub *hub, int64_t now)
+{
+    char own[96];
+    subscriber_tick(hub->subscriber);
+    channels_tidy(&hub->channels, now);
+    table_each(&hub->channels.table, settle_check, &now);
+    if (now / 1000 % PULSE_SECONDS == 0) {
+        snprintf(own, sizeof own, "%srelay:%s", hub->settings->redis_prefix, hub->api->instance_id);
+        lookup_pulse(hub, own);
+    }
+    table_each(&hub->channels.table, check_channel, hub);
+    if (hub->has_failed_pages) {
+        hub->has_failed_pages = false;
+        for (struct client *c = hub->clients; c; c = c->next)
+            client_page_on(c);
+    }
+    if (now >= hub->next_renew_ms) {
+        hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
+        lookup_renew(hub);
+    }
+}
+
+static void on_tick(uv_timer_t *tick)
+{
+    struct hub *hub = tick->data;
+    int64_t now = clock_monotonic_ms();
+    wheel_advance(&hub->wheel, now, client_timer, hub);
+    if (now >= hub->next_second_ms) {
+        hub->next_second_ms = now + 1000;
+        each_second(hub, now);
+    }
+}
+
+/* ---- beginning and end ---- */
+
+static enum status start_parts(struct scope *sc, struct hub *hub)
+{
+    char own[96];
+    snprintf(own, sizeof own, "%srelay:%s", hub->settings->redis_prefix, hub->api->instance_id);
+    struct redis_address address = redis_address(hub->names);
+    struct subscriber_events events = {hub, on_up, on_lost, on_subscribed, on_unsubscribed, on_message};
+    enum status s = lookup_new(sc, hub->loop, hub->settings, LOOKUP_THREADS, LOOKUP_QUEUE, &hub->lookup);
+    if (s == STATUS_OK)
+        s = lookup_new(sc, hub->loop, hub->settings, SCAN_THREADS, SCAN_QUEUE, &hub->scans);
+    if (s == STATUS_OK)
+        s = subscriber_new(sc, hub->loop, &address, own, &events, &hub->subscriber);
+    hub->channels.subscriber = hub->subscriber;
+    return s;
+}
+
+enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct api *api)
+{
+    static const char pong[] = "{\"type\":\"pong\"}";
+    *hub = (struct hub){.api = api, .settings = api->settings, .loop = loop};
+    hub->names = redis_new(
+        &(struct redis_options){.url = api->settings->redis_url, .prefix = api->settings->redis_prefix});
+    hub->heartbeat = frame_heartbeat();
+    hub->pong = frame_text(pong, sizeof pong - 1);
+    hub->scratch = must_malloc(WRITE_BYTES);
+    int64_t now = clock_monotonic_ms();
+    hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
+    wheel_init(&hub->wheel, now);
+    hub->tick.data = hub->check.data = hub;
+    if (uv_timer_init(loop, &hub->tick) != 0 || uv_check_init(loop, &hub->check) != 0)
+        return fail(sc, STATUS_INTERNAL, "the relay's loop takes no timer");
+    uv_timer_start(&hub->tick, on_tick, WHEEL_TICK_MS, WHEEL_TICK_MS);
+    uv_check_start(&hub->check, on_check);
+    return start_parts(sc, hub);
+}
+
+static void shuffle(struct client **list, int count)
+{
+    for (int i = count - 1; i > 0; i--) {
+        uint32_t random = 0;
+        ssize_t n = getrandom(&random, sizeof random, GRND_NONBLOCK);
+        (void)n;
+        int j = (int)(random % (uint32_t)(i + 1));
+        struct client *t = list[i];
+        list[i] = list[j];
+        list[j] = t;
+    }
+}
+
+void hub_drain(struct hub *hub, int spread_ms)
+{
+    hub->is_draining = true;
+    int count = 0;
+    struct client **list = must_calloc((size_t)hub->client_count, sizeof(struct client *));
+    for (struct client *c = hub->clients; c; c = c->next)
+        list[count++] = c;
+    shuffle(list, count);
+    int64_t now = clock_monotonic_ms();
+    for (int i = 0; i < count; i++) {
+        list[i]->cut_at_ms = now + (int64_t)spread_ms * i / count;
+        wheel_put(&hub->wheel, &list[i]->timer, list[i]->cut_at_ms);
+    }
+    free(list);
+}
+
+void hub_stop(struct hub *hub)
+{
+    hub->is_stopping = true;
+    subscriber_stop(hub->subscriber);
+    lookup_stop(hub->scans);
+    lookup_stop(hub->lookup);
+    flush_dirty(hub);
+    uv_close((uv_handle_t *)&hub->tick, NULL);
+    uv_close((uv_handle_t *)&hub->check, NULL);
+}
+
+static void free_counter(struct table_node *node, void *context)
+{
+    table_remove(context, node);
+    free(node);
+}
+
+void hub_done(struct hub *hub)
+{
+    subscriber_free(hub->subscriber);
+    lookup_free(hub->scans);
+    lookup_free(hub->lookup);
+    channels_done(&hub->channels);
+    table_each(&hub->counters, free_counter, &hub->counters);
+    table_done(&hub->counters);
+    frame_unref(hub->heartbeat);
+    frame_unref(hub->pong);
+    free(hub->scratch);
+    redis_free(hub->names);
+}

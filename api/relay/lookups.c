@@ -1,0 +1,526 @@
+/* What the relay asks of PostgreSQL and Redis, as jobs: gather on the loop, ask on a look-up thread, answer on the
+ * loop. */
+#include "api/relay/hub.h"
+
+#include "api/auth.h"
+#include "build/queries.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void keep_reason(char out[124], struct scope *sc, enum status s)
+{
+    bool is_ours = status_http(s) >= 500; /* no internals to a client */
+    const char *text = is_ours || !sc->problem_text ? status_text(s) : sc->problem_text;
+    size_t len = utf8_floor(text, strlen(text), 123);
+    memcpy(out, text, len);
+    out[len] = '\0';
+    if (is_ours)
+        log_warning("relay_lookup_failed", log_text("status", status_name(s)), log_text("problem", sc->problem_text));
+}
+
+/* ---- opening ---- */
+
+struct open_job {
+    struct job job;
+    struct client *client;
+    const struct settings *settings;
+    enum ws_kind kind;
+    bool wants_end;
+    char *token;
+    char target[65];
+    struct registration registration;
+    struct open_answer answer;
+};
+
+static enum status find_operation(struct scope *sc, struct lookup_tools *tools, const char *uuid, int64_t user_id,
+                                  PGresult **out)
+{
+    if (!uuid_is_valid(uuid))
+        return fail(sc, STATUS_NOT_FOUND, "Operation '%.64s' not found", uuid);
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, tools->db, SQL_RELAY_OPERATION, &rows, uuid, db_number(sc, user_id));
+    if (s != STATUS_OK)
+        return s;
+    if (PQntuples(rows) == 0)
+        return fail(sc, STATUS_NOT_FOUND, "Operation '%s' not found", uuid);
+    if (!db_bool(rows, 0, "may_see"))
+        return fail(sc, STATUS_FORBIDDEN, "You don't have access to this operation");
+    *out = rows;
+    rows = NULL;
+    return STATUS_OK;
+}
+
+static enum status check_scan(struct scope *sc, struct lookup_tools *tools, const char *scan_id, int64_t user_id)
+{
+    scoped(redisReply) *reply = NULL;
+    enum status s = redis_run(sc, tools->events, &reply, "GET %s",
+                              redis_key(sc, tools->events, "directory-scan:%s:user", scan_id));
+    if (s != STATUS_OK)
+        return s;
+    bool is_own = reply->type == REDIS_REPLY_STRING && strtoll(reply->str, NULL, 10) == user_id;
+    return is_own ? STATUS_OK : fail(sc, STATUS_NOT_FOUND, "Scan '%s' not found", scan_id);
+}
+
+static enum status check_access(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
+{
+    scoped(PGresult) *rows = NULL;
+    switch (j->kind) {
+    case WS_OPERATION:
+        return find_operation(sc, tools, j->target, j->answer.user_id, &rows);
+    case WS_DIRECTORY_SCAN:
+        return check_scan(sc, tools, j->target, j->answer.user_id);
+    case WS_OPERATIONS:
+    case WS_SCAN:
+    case WS_UNKNOWN:
+        break;
+    }
+    return STATUS_OK;
+}
+
+/* Redis being away lets everyone in; the instance's own limits hold then. */
+static enum status enter_registry(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
+{
+    j->registration.user_id = j->answer.user_id;
+    enum status s = registry_enter(sc, tools->events, &j->registration, j->settings->ws_max_per_user,
+                                   j->settings->ws_max_per_operation);
+    if (s == STATUS_RATE_LIMITED)
+        return s;
+    j->answer.is_registered = s == STATUS_OK;
+    return STATUS_OK;
+}
+
+/* A live-only socket begins where the user's stream ends now, so that what is published before it is subscribed reaches
+ * it too. */
+static void find_end(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
+{
+    struct history_page page;
+    const char *stream = redis_key(sc, tools->events, MESSAGE_USER_STREAM, (long long)j->answer.user_id);
+    j->answer.has_position = history_end(sc, tools->events, stream, &page) == STATUS_OK;
+    if (!j->answer.has_position)
+        return;
+    j->answer.position = page.end;
+    memcpy(j->answer.position.epoch, page.epoch, sizeof page.epoch);
+}
+
+static enum status open_on_thread(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
+{
+    struct user user = {0};
+    if (!j->token || !*j->token)
+        return fail(sc, STATUS_UNAUTHENTICATED, "Not authenticated");
+    enum status s = auth_check(sc, j->settings, tools->db, j->token, &user);
+    if (s != STATUS_OK)
+        return s;
+    j->answer.user_id = user.id;
+    j->answer.expires_at = user.token_expires_at;
+    j->answer.is_superuser = user.is_superuser;
+    s = check_access(sc, j, tools);
+    if (s == STATUS_OK)
+        s = enter_registry(sc, j, tools);
+    if (s == STATUS_OK && j->wants_end)
+        find_end(sc, j, tools);
+    return s;
+}
+
+static void run_open(struct job *job, struct lookup_tools *tools)
+{
+    struct open_job *j = (struct open_job *)job;
+    struct scope sc;
+    scope_init(&sc, NULL);
+    j->answer.status = open_on_thread(&sc, j, tools);
+    if (j->answer.status != STATUS_OK)
+        keep_reason(j->answer.reason, &sc, j->answer.status);
+    scope_done(&sc);
+}
+
+static void end_open(struct job *job)
+{
+    struct open_job *j = (struct open_job *)job;
+    j->client->registration = j->registration;
+    client_opened(j->client, &j->answer);
+    client_unref(j->client);
+    free(j->token);
+    free(j);
+}
+
+bool lookup_open(struct client *c)
+{
+    struct open_job *j = must_calloc(1, sizeof *j);
+    *j = (struct open_job){
+        .job = {.run = run_open, .end = end_open},
+        .client = c,
+        .settings = c->hub->settings,
+        .kind = c->kind,
+        .wants_end = c->kind == WS_OPERATIONS && !(c->head.last_id && *c->head.last_id),
+        .token = c->head.token ? must_strdup(c->head.token) : NULL,
+        .answer = {.status = STATUS_UNAVAILABLE},
+    };
+    memcpy(j->target, c->target, sizeof j->target);
+    snprintf(j->registration.member, sizeof j->registration.member, "%s:%lld", c->hub->api->instance_id,
+             (long long)++c->hub->next_number);
+    if (c->kind == WS_OPERATION)
+        snprintf(j->registration.operation_id, sizeof j->registration.operation_id, "%.36s", c->target);
+    client_ref(c);
+    if (lookup_submit(c->hub->lookup, &j->job, false))
+        return true;
+    free(j->token);
+    free(j);
+    client_unref(c);
+    return false;
+}
+
+/* ---- one page of history, the state before it ---- */
+
+struct page_job {
+    struct job job;
+    struct client *client;
+    unsigned generation;
+    bool wants_state, is_explicit;
+    char target[65];
+    int64_t user_id;
+    char *stream;
+    struct event_id after;
+    enum status status;
+    struct history_page page;
+    struct frame *state;
+};
+
+static struct frame *state_frame(const PGresult *rows)
+{
+    char now[28];
+    clock_iso(now);
+    const char *uuid = db_text(rows, 0, "uuid"), *collection = db_text(rows, 0, "collection_uuid");
+    scoped_text json = {0};
+    json_open(&json, NULL, '{');
+    json_text(&json, "timestamp", now);
+    json_text(&json, "type", "current_state");
+    json_text(&json, "operation_id", uuid);
+    json_text(&json, "collection_id", collection);
+    json_text(&json, "status", db_text(rows, 0, "status"));
+    json_real(&json, "progress", db_real(rows, 0, "percent", 0));
+    json_open(&json, "data", '{');
+    json_text(&json, "operation_id", uuid);
+    json_text(&json, "collection_id", collection);
+    json_text(&json, "status", db_text(rows, 0, "status"));
+    json_text(&json, "operation_type", db_text(rows, 0, "type"));
+    json_text(&json, "created_at", db_text(rows, 0, "created_at"));
+    json_text(&json, "started_at", db_text(rows, 0, "started_at"));
+    json_text(&json, "completed_at", db_text(rows, 0, "completed_at"));
+    json_text(&json, "error_message", db_text(rows, 0, "error_message"));
+    json_real(&json, "progress", db_real(rows, 0, "percent", 0));
+    json_close(&json, '}');
+    json_close(&json, '}');
+    return frame_text(json.data, json.len);
+}
+
+static enum status read_state(struct scope *sc, struct page_job *j, struct lookup_tools *tools)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = find_operation(sc, tools, j->target, j->user_id, &rows);
+    if (s == STATUS_OK)
+        j->state = state_frame(rows);
+    return s;
+}
+
+static void run_page(struct job *job, struct lookup_tools *tools)
+{
+    struct page_job *j = (struct page_job *)job;
+    struct scope sc;
+    scope_init(&sc, NULL);
+    /* The state first: what happens after it is in the page or comes live. */
+    j->status = j->wants_state ? read_state(&sc, j, tools) : STATUS_OK;
+    if (j->status == STATUS_OK)
+        j->status = history_read(&sc, tools->events, j->stream, &j->after, j->is_explicit, &j->page);
+    if (j->status == STATUS_OK && j->page.is_truncated && !j->state && j->target[0])
+        j->status = read_state(&sc, j, tools);
+    if (j->status != STATUS_OK)
+        log_debug("relay_page_failed", log_text("status", status_name(j->status)),
+                  log_text("problem", sc.problem_text));
+    scope_done(&sc);
+}
+
+static void end_page(struct job *job)
+{
+    struct page_job *j = (struct page_job *)job;
+    client_paged(j->client, j->status, j->generation, &j->page, j->state);
+    client_unref(j->client);
+    history_page_done(&j->page);
+    frame_unref(j->state);
+    free(j->stream);
+    free(j);
+}
+
+bool lookup_page(struct client *c)
+{
+    struct scope sc;
+    scope_init(&sc, NULL);
+    struct page_job *j = must_calloc(1, sizeof *j);
+    j->job = (struct job){.run = run_page, .end = end_page};
+    j->client = c;
+    j->generation = c->replay.generation;
+    j->wants_state = c->needs_state;
+    j->is_explicit = c->is_explicit;
+    j->user_id = c->user_id;
+    j->stream = must_strdup(hub_stream_name(&sc, c));
+    j->after = c->replay.position;
+    j->status = STATUS_UNAVAILABLE;
+    if (c->kind == WS_OPERATION)
+        memcpy(j->target, c->target, sizeof j->target);
+    scope_done(&sc);
+    client_ref(c);
+    if (lookup_submit(c->hub->lookup, &j->job, true))
+        return true;
+    client_unref(c);
+    free(j->stream);
+    free(j);
+    return false;
+}
+
+/* ---- the last word of a directory scan ---- */
+
+struct word_job {
+    struct job job;
+    struct client *client;
+    char target[65];
+    char *json;
+    size_t len;
+};
+
+static void run_word(struct job *job, struct lookup_tools *tools)
+{
+    struct word_job *j = (struct word_job *)job;
+    struct scope sc;
+    scope_init(&sc, NULL);
+    scoped(redisReply) *reply = NULL;
+    const char *key = redis_key(&sc, tools->events, "directory-scan:%s:last", j->target);
+    if (redis_run(&sc, tools->events, &reply, "GET %s", key) == STATUS_OK && reply->type == REDIS_REPLY_STRING) {
+        j->json = must_strdup(reply->str);
+        j->len = strlen(j->json);
+    }
+    scope_done(&sc);
+}
+
+static void end_word(struct job *job)
+{
+    struct word_job *j = (struct word_job *)job;
+    struct frame *f = j->json ? frame_event(j->json, j->len, NULL) : NULL;
+    if (f)
+        client_deliver(j->client, f);
+    frame_unref(f);
+    client_unref(j->client);
+    free(j->json);
+    free(j);
+}
+
+bool lookup_last_word(struct client *c)
+{
+    struct word_job *j = must_calloc(1, sizeof *j);
+    j->job = (struct job){.run = run_word, .end = end_word};
+    j->client = c;
+    memcpy(j->target, c->target, sizeof j->target);
+    client_ref(c);
+    if (lookup_submit(c->hub->lookup, &j->job, true))
+        return true;
+    client_unref(c);
+    free(j);
+    return false;
+}
+
+/* ---- the registry ---- */
+
+struct registry_job {
+    struct job job;
+    bool is_leaving;
+    int count;
+    struct registration list[];
+};
+
+static void run_registry(struct job *job, struct lookup_tools *tools)
+{
+    struct registry_job *j = (struct registry_job *)job;
+    struct scope sc;
+    scope_init(&sc, NULL);
+    enum status s = j->is_leaving ? registry_leave(&sc, tools->events, &j->list[0])
+                                  : registry_renew(&sc, tools->events, j->list, j->count);
+    if (s != STATUS_OK)
+        log_debug("relay_registry_failed", log_text("problem", sc.problem_text)); /* it heals by itself */
+    scope_done(&sc);
+}
+
+static void end_registry(struct job *job)
+{
+    free(job);
+}
+
+static struct registry_job *registry_job(bool is_leaving, int capacity)
+{
+    struct registry_job *j = must_malloc(sizeof *j + (size_t)capacity * sizeof(struct registration));
+    j->job = (struct job){.run = run_registry, .end = end_registry};
+    j->is_leaving = is_leaving;
+    j->count = 0;
+    return j;
+}
+
+void lookup_leave(struct client *c)
+{
+    if (!c->is_registered)
+        return;
+    c->is_registered = false;
+    struct registry_job *j = registry_job(true, 1);
+    j->list[j->count++] = c->registration;
+    if (!lookup_submit(c->hub->lookup, &j->job, true))
+        free(j);
+}
+
+/* Connections that opened while Redis was away are entered here, too. */
+void lookup_renew(struct hub *hub)
+{
+    struct client *c = hub->clients;
+    while (c) {
+        struct registry_job *j = registry_job(false, REGISTRY_BATCH);
+        for (; c && j->count < REGISTRY_BATCH; c = c->next) {
+            if (!c->is_counted)
+                continue;
+            c->is_registered = true;
+            j->list[j->count++] = c->registration;
+        }
+        if (j->count == 0 || !lookup_submit(hub->lookup, &j->job, true))
+            free(j);
+    }
+}
+
+/* ---- the pulse: something for the subscriber to hear ---- */
+
+struct pulse_job {
+    struct job job;
+    char *channel;
+};
+
+static void run_pulse(struct job *job, struct lookup_tools *tools)
+{
+    struct pulse_job *j = (struct pulse_job *)job;
+    struct scope sc;
+    scope_init(&sc, NULL);
+    if (redis_run(&sc, tools->events, NULL, "PUBLISH %s .", j->channel) != STATUS_OK)
+        log_debug("relay_pulse_failed", log_text("problem", sc.problem_text));
+    scope_done(&sc);
+}
+
+static void end_pulse(struct job *job)
+{
+    struct pulse_job *j = (struct pulse_job *)job;
+    free(j->channel);
+    free(j);
+}
+
+void lookup_pulse(struct hub *hub, const char *channel)
+{
+    struct pulse_job *j = must_calloc(1, sizeof *j);
+    j->job = (struct job){.run = run_pulse, .end = end_pulse};
+    j->channel = must_strdup(channel);
+    if (!lookup_submit(hub->lookup, &j->job, false))
+        end_pulse(&j->job);
+}
+
+/* ---- the position check of a channel ---- */
+
+struct check_job {
+    struct job job;
+    struct hub *hub;
+    char *channel, *stream;
+    char operation_id[37]; /* "" = a user's channel */
+    char *users;           /* bigint[] of those who watch it */
+    char *may_see;         /* ",1,5," of those who still may; NULL = not known */
+    enum status status;
+    struct history_page page;
+};
+
+static void check_watchers(struct scope *sc, struct check_job *j, struct lookup_tools *tools)
+{
+    scoped(PGresult) *rows = NULL;
+    if (db_run(sc, tools->db, SQL_RELAY_MAY_SEE, &rows, j->operation_id, j->users) != STATUS_OK)
+        return;
+    scoped_text list = {0};
+    text_putc(&list, ',');
+    for (int i = 0; i < PQntuples(rows); i++)
+        text_printf(&list, "%s,", PQgetvalue(rows, i, 0));
+    j->may_see = text_take(&list);
+}
+
+static void run_check(struct job *job, struct lookup_tools *tools)
+{
+    struct check_job *j = (struct check_job *)job;
+    struct scope sc;
+    scope_init(&sc, NULL);
+    j->status = history_end(&sc, tools->events, j->stream, &j->page);
+    if (j->operation_id[0])
+        check_watchers(&sc, j, tools);
+    scope_done(&sc);
+}
+
+static struct client *client_of(struct listener *l)
+{
+    return (struct client *)((char *)l - offsetof(struct client, listener));
+}
+
+static void end_check(struct job *job)
+{
+    struct check_job *j = (struct check_job *)job;
+    struct channel *channel = channel_find(&j->hub->channels, j->channel);
+    if (channel) {
+        channel->is_checking = false;
+        if (j->status == STATUS_OK) {
+            channel->end = j->page.end;
+            memcpy(channel->end.epoch, j->page.epoch, sizeof channel->end.epoch);
+            channel->checked_at_ms = clock_monotonic_ms();
+        }
+        for (struct listener *l = channel->first; l; l = l->next) {
+            char id[32];
+            struct client *c = client_of(l);
+            snprintf(id, sizeof id, ",%lld,", (long long)c->user_id);
+            if (j->may_see && !strstr(j->may_see, id))
+                client_close(c, 1008, "You don't have access to this operation");
+            else if (j->status == STATUS_OK)
+                client_checked(c, &channel->end, false);
+        }
+    }
+    free(j->channel);
+    free(j->stream);
+    free(j->users);
+    free(j->may_see);
+    free(j);
+}
+
+bool lookup_check(struct hub *hub, struct channel *channel)
+{
+    struct scope sc;
+    scope_init(&sc, NULL);
+    const struct client *any = client_of(channel->first);
+    struct check_job *j = must_calloc(1, sizeof *j);
+    j->job = (struct job){.run = run_check, .end = end_check};
+    j->hub = hub;
+    j->status = STATUS_UNAVAILABLE;
+    j->channel = must_strdup(channel->node.name);
+    j->stream = must_strdup(hub_stream_name(&sc, any));
+    scope_done(&sc);
+    if (any->kind == WS_OPERATION) {
+        scoped_text users = {0};
+        snprintf(j->operation_id, sizeof j->operation_id, "%.36s", any->target);
+        for (struct listener *l = channel->first; l; l = l->next)
+            text_printf(&users, "%s%lld", users.len ? "," : "{", (long long)client_of(l)->user_id);
+        text_putc(&users, '}');
+        j->users = text_take(&users);
+    }
+    channel->is_checking = true;
+    if (lookup_submit(hub->lookup, &j->job, false))
+        return true;
+    channel->is_checking = false;
+    free(j->channel);
+    free(j->stream);
+    free(j->users);
+    free(j);
+    return false;
+}

@@ -1,0 +1,72 @@
+#include "worker/extract/pdf.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_CANNOT_EXECUTE = 126, FEWEST_LEADERS = 4 };
+
+const char *pdf_tool(void)
+{
+    static const char *const places[] = {"/usr/bin/pdftotext", "/usr/local/bin/pdftotext"};
+    for (size_t i = 0; i < array_len(places); i++) {
+        if (access(places[i], X_OK) == 0)
+            return places[i];
+    }
+    return NULL;
+}
+
+/* Its reading order (not -layout) keeps the columns of a page apart. */
+void pdf_exec(const char *path)
+{
+    char *arguments[] = {"pdftotext", "-enc", "UTF-8", "-eol", "unix", "-", "-", NULL};
+    char *environment[] = {"LC_ALL=C.UTF-8", NULL};
+    execve(path, arguments, environment);
+    _exit(EXIT_CANNOT_EXECUTE);
+}
+
+enum status pdf_verdict(struct scope *sc, int exit_code, const char *messages)
+{
+    if (exit_code == 0)
+        return STATUS_OK;
+    if (exit_code == EXIT_CANNOT_EXECUTE)
+        return fail(sc, STATUS_UNAVAILABLE, "pdftotext cannot be started");
+    if (strstr(messages, "Incorrect password"))
+        return fail(sc, STATUS_UNPROCESSABLE, "the PDF is protected by a password");
+    if (exit_code == 3)
+        return fail(sc, STATUS_UNPROCESSABLE, "the PDF does not permit its text to be copied");
+    if (strstr(messages, "emory"))
+        return fail(sc, STATUS_TOO_LARGE, "reading the PDF takes more memory than EXTRACT_MEMORY_MB");
+    return fail(sc, STATUS_UNPROCESSABLE, "the PDF is damaged");
+}
+
+/* "Chapter 1 . . . . . . . 9" and "....": leaders cost tokens and say nothing. */
+static size_t leaders_at(const char *s, size_t len)
+{
+    size_t i = 0, dots = 0, end = 0;
+    while (i < len && (s[i] == '.' || s[i] == ' ')) {
+        dots += s[i] == '.';
+        i++;
+        if (s[i - 1] == '.')
+            end = i;
+    }
+    return dots >= FEWEST_LEADERS ? end : 0;
+}
+
+void pdf_tidy(struct text *t)
+{
+    size_t to = 0;
+    for (size_t i = 0; i < t->len;) {
+        size_t n = t->data[i] == '.' ? leaders_at(t->data + i, t->len - i) : 0;
+        if (n > 0) {
+            memcpy(t->data + to, "...", 3);
+            to += 3;
+            i += n;
+            continue;
+        }
+        t->data[to++] = t->data[i++];
+    }
+    t->len = to;
+    if (t->data)
+        t->data[to] = '\0';
+}
