@@ -20,7 +20,7 @@ build/cuda-plugin/batch.o: worker/embed/batch.c worker/embed/backend.h
 # cuBLAS of the fetched toolkit lies beside the plugin, which looks there first.
 $(CUDA_PLUGIN): $(patsubst worker/embed/cuda/%.cu,build/cuda-plugin/%.o,$(CUDA_SOURCES)) build/cuda-plugin/batch.o
 	@mkdir -p $(@D)
-	$(CXX) -shared -o $@ $^ -Wl,-rpath,'$$ORIGIN' -Wl,-z,relro,-z,now -Wl,--exclude-libs,ALL -Wl,--no-undefined \
+	$(CXX) -shared -o $@ $^ -Wl,-z,relro,-z,now -Wl,--exclude-libs,ALL -Wl,--no-undefined \
 	    -L$(CUDA_TOOLKIT)/lib64 -L$(CUDA_TOOLKIT)/lib -static-libstdc++ -static-libgcc -lcudart_static -ldl -lrt -lpthread
 	@for l in libcublas.so.13 libcublasLt.so.13; do [ ! -f build/cuda/lib/$$l ] || ln -sfn ../cuda/lib/$$l build/lib/$$l; done
 
@@ -28,12 +28,13 @@ $(CUDA_PLUGIN): $(patsubst worker/embed/cuda/%.cu,build/cuda-plugin/%.o,$(CUDA_S
 cuda: $(CUDA_PLUGIN) ## the plugin for NVIDIA GPUs (fetches a toolkit if there is none)
 
 # ---- the emulation ----
+# Program and plugin lie as installed ones do, in bin and lib side by side.
 
-EMU_FLAGS := -std=gnu++17 -g -O3 -I. -Itests/cuda_emu/include -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unknown-pragmas $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1)
+EMU_FLAGS := -std=gnu++17 -g -O3 -I. -Itests/cuda_emu/include -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unknown-pragmas $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -O2)
 EMU_HEADERS := $(wildcard tests/cuda_emu/include/*.h)
-EMU_PLUGIN := $(BUILD)/tests/lib/libopstream-cuda.so
-EMU_BLAS  := $(BUILD)/tests/lib/libcublas.so.13
-EMU_TESTS := $(BUILD)/tests/cuda/test_cuda $(BUILD)/tests/cuda_emu/test_cuda_emu
+EMU_PLUGIN := $(BUILD)/cuda_emu/lib/libopstream-cuda.so
+EMU_BLAS  := $(BUILD)/cuda_emu/lib/libcublas.so.13
+EMU_TESTS := $(BUILD)/cuda_emu/bin/test_cuda $(BUILD)/cuda_emu/bin/test_cuda_emu
 
 $(BUILD)/cuda_emu/%.o: worker/embed/cuda/%.cu $(CUDA_HEADERS) $(EMU_HEADERS)
 	@mkdir -p $(@D)
@@ -49,11 +50,12 @@ $(EMU_BLAS): $(BUILD)/cuda_emu/cublas_emu.o
 	$(CXX) -shared $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^
 $(EMU_PLUGIN): $(patsubst worker/embed/cuda/%.cu,$(BUILD)/cuda_emu/%.o,$(CUDA_SOURCES)) $(BUILD)/cuda_emu/cuda_emu.o $(BUILD)/cuda_emu/batch.o | $(EMU_BLAS)
 	@mkdir -p $(@D)
-	$(CXX) -shared $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ -Wl,-rpath,'$$ORIGIN' -ldl
+	$(CXX) -shared $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ -ldl
 $(BUILD)/libembed.a: $(filter $(BUILD)/worker/embed/%,$(WORKER))
-$(BUILD)/tests/cuda/test_cuda: $(BUILD)/tests/cuda/test_cuda.o $(BUILD)/libembed.a $(BUILD)/libsupport.a $(BUILD)/libcommon.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS_WORKER) $(LIBS_COMMON)
-$(BUILD)/tests/cuda_emu/test_cuda_emu: $(BUILD)/cuda_emu/test_cuda_emu.o $(BUILD)/cuda_emu/cuda_emu.o
+$(BUILD)/cuda_emu/bin/test_cuda: $(BUILD)/tests/cuda/test_cuda.o $(BUILD)/libembed.a $(BUILD)/libsupport.a $(BUILD)/libcommon.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -Wl,--as-needed -o $@ $^ -lcmocka $(LIBS_WORKER) $(LIBS_COMMON)
+$(BUILD)/cuda_emu/bin/test_cuda_emu: $(BUILD)/cuda_emu/test_cuda_emu.o $(BUILD)/cuda_emu/cuda_emu.o
 	@mkdir -p $(@D)
 	$(CXX) $(LDFLAGS) -o $@ $^ -lcmocka
 
@@ -62,5 +64,9 @@ build-cuda-emu: $(EMU_PLUGIN) $(EMU_TESTS)
 test-cuda-emu: ## the cuda backend on an emulated GPU, also under sanitizers
 	@$(MAKE) --no-print-directory -s build-cuda-emu
 	@$(MAKE) --no-print-directory -s build-cuda-emu SAN=address,undefined
-	@scripts/run-tests.sh $(addprefix build/plain/tests/,cuda/test_cuda cuda_emu/test_cuda_emu) \
-	    $(addprefix build/san-address-undefined/tests/,cuda/test_cuda cuda_emu/test_cuda_emu)
+	@scripts/run-tests.sh $(foreach f,plain san-address-undefined,$(addprefix build/$f/cuda_emu/bin/,test_cuda test_cuda_emu))
+
+.PHONY: clean-cuda
+clean: clean-cuda
+clean-cuda:
+	@rm -rf build/cuda-plugin build/lib build/gpu-test

@@ -11,11 +11,13 @@
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
 enum { WARP = 32, MOST_THREADS = 1024, MOST_SHARED_BYTES = 48 << 10, STACK_BYTES = 256 << 10, MOST_GRID_Y = 65535 };
 
+enum order_kind { FORWARD, REVERSE, SHUFFLED };
 enum state { RUNNABLE, AT_BLOCK_BARRIER, AT_WARP_BARRIER, ENDED };
 
 struct fiber {
@@ -36,6 +38,7 @@ struct scheduler {
     int count, current;
     const std::function<void()> *kernel;
     std::unique_ptr<char[]> shared;
+    enum order_kind order;
     uint64_t seed;
 
     scheduler()
@@ -51,7 +54,8 @@ struct scheduler {
 };
 
 thread_local struct cuda_emu_place cuda_emu_now;
-static thread_local std::unique_ptr<struct scheduler> all;
+static thread_local std::unique_ptr<struct scheduler> owner;
+static thread_local struct scheduler *all __attribute__((tls_model("initial-exec")));
 
 [[noreturn]] static void die(const char *sentence, int line, int other)
 {
@@ -92,6 +96,10 @@ static void fiber_main(void);
 
 static void prepare(struct fiber *f, char *stack)
 {
+#if defined(__SANITIZE_ADDRESS__)
+    /* The first functions of the stack's last fiber never returned, and left their marks. */
+    __asan_unpoison_memory_region(stack + STACK_BYTES - 8192, 8192);
+#endif
 #if defined(__x86_64__)
     void **top = (void **)(stack + STACK_BYTES);
     *--top = NULL;               /* fiber_main never returns; keeps the stack aligned as after a call */
@@ -141,7 +149,7 @@ static thread_local size_t home_bytes;
 /* The fiber gives way to the scheduler. */
 static void leave(enum state state, int line)
 {
-    struct scheduler *s = all.get();
+    struct scheduler *s = all;
     struct fiber *f = &s->fibers[s->current];
     f->state = state;
     f->line = line;
@@ -190,7 +198,7 @@ void cuda_emu_warp_barrier(unsigned mask, int line)
 
 uint32_t cuda_emu_exchange(unsigned mask, uint32_t bits, int from, int line)
 {
-    struct scheduler *s = all.get();
+    struct scheduler *s = all;
     struct fiber *f = &s->fibers[s->current];
     int source = s->current / WARP * WARP + from, slot = f->round++ % 2;
     if (from < 0 || from >= WARP || source >= s->count || !(mask >> from & 1))
@@ -213,15 +221,14 @@ static uint64_t next_random(struct scheduler *s)
 
 static void choose_order(struct scheduler *s, std::vector<int> &order)
 {
-    const char *wanted = getenv("CUDA_EMU_ORDER");
     for (size_t i = 0; i < order.size(); i++)
-        order[i] = (int)i;
-    if (wanted && strcmp(wanted, "reverse") == 0) {
-        std::reverse(order.begin(), order.end());
-    } else if (wanted && atoi(wanted) > 0) {
-        for (size_t i = order.size(); i > 1; i--)
-            std::swap(order[i - 1], order[next_random(s) % i]);
-    }
+        order[i] = s->order == REVERSE ? (int)(order.size() - 1 - i) : (int)i;
+}
+
+static void shuffle(struct scheduler *s, std::vector<int> &order)
+{
+    for (size_t i = order.size(); s->order == SHUFFLED && i > 1; i--)
+        std::swap(order[i - 1], order[next_random(s) % i]);
 }
 
 /* ---- barriers ---- */
@@ -285,9 +292,10 @@ static void run_block(struct scheduler *s, size_t shared_bytes)
         prepare(&s->fibers[i], s->stacks + (size_t)i * STACK_BYTES);
     }
     std::vector<int> order((size_t)s->count);
+    choose_order(s, order);
     for (bool is_going = true; is_going;) {
         is_going = false;
-        choose_order(s, order);
+        shuffle(s, order);
         for (int i : order) {
             if (s->fibers[i].state == RUNNABLE) {
                 enter(s, i);
@@ -513,17 +521,21 @@ void cuda_emu_launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, c
         last_error = cudaErrorInvalidConfiguration;
         return;
     }
-    if (!all)
-        all.reset(new scheduler);
-    struct scheduler *s = all.get();
+    if (!all) {
+        owner.reset(new scheduler);
+        all = owner.get();
+    }
+    struct scheduler *s = all;
     const char *order = getenv("CUDA_EMU_ORDER");
-    s->seed = order && atoi(order) > 0 ? (uint64_t)atoi(order) * 0x9e3779b97f4a7c15ull : 1;
+    s->order = !order ? FORWARD : strcmp(order, "reverse") == 0 ? REVERSE : atoi(order) > 0 ? SHUFFLED : FORWARD;
+    s->seed = s->order == SHUFFLED ? (uint64_t)atoi(order) * 0x9e3779b97f4a7c15ull : 1;
     s->kernel = &kernel;
     s->count = (int)(block.x * block.y * block.z);
     cuda_emu_now.block_size = block;
     cuda_emu_now.grid_size = grid;
     std::vector<int> blocks(grid.x * grid.y * grid.z);
     choose_order(s, blocks);
+    shuffle(s, blocks);
     for (int b : blocks) {
         unsigned n = (unsigned)b;
         cuda_emu_now.block = dim3(n % grid.x, n / grid.x % grid.y, n / grid.x / grid.y);

@@ -43,6 +43,7 @@ struct embed_backend {
     struct buffer staging, answer; /* pinned host memory */
     enum embed_result outcome;     /* of the run; DEVICE_LOST stays */
     const char *reason;
+    int step_tokens;
 };
 
 /* A step's tokens, as the kernels want them; all in one piece of memory, so that one copy brings them over. */
@@ -304,7 +305,7 @@ static bool run_all(struct embed_backend *b, const struct embed_batch *batch)
     if (!ok(b, cudaSetDevice(b->device), "set device") || !grow(b, &b->vectors, bytes, false) || !grow(b, &b->answer, bytes, true))
         return false;
     for (int first = 0, last; first < batch->count; first = last) {
-        for (last = first + 1; last < batch->count && batch->offsets[last + 1] - batch->offsets[first] <= STEP_TOKENS;)
+        for (last = first + 1; last < batch->count && batch->offsets[last + 1] - batch->offsets[first] <= b->step_tokens;)
             last++;
         if (!run_step(b, batch, first, last))
             return false;
@@ -395,6 +396,13 @@ static bool open_device(struct embed_backend *b)
            blas_ok(b, b->blas->set_math_mode(b->handle, CUBLAS_DEFAULT_MATH), "cuBLAS math mode");
 }
 
+static int step_tokens(void)
+{
+    const char *set = getenv("OPSTREAM_CUDA_STEP_TOKENS"); /* for tests and comparisons */
+    int tokens = set ? atoi(set) : 0;
+    return tokens > 0 && tokens < STEP_TOKENS ? tokens : STEP_TOKENS;
+}
+
 /* One token through the whole model: a GPU for which the plugin holds no code shows itself now, and the first text finds all in place. */
 static bool warm_up(struct embed_backend *b)
 {
@@ -431,6 +439,7 @@ static struct embed_backend *open_backend(const struct bert_model *model, int de
     b->blas = blas_load(&problem);
     b->device = device;
     b->layers = layers;
+    b->step_tokens = step_tokens();
     if (open_device(b) && upload_weights(b) && warm_up(b))
         return b;
     snprintf(error, error_size, "cuda: GPU %d: %s", device, b->reason ? b->reason : "failed");

@@ -1,15 +1,37 @@
 #include "worker/embed/cuda/blas.h"
 
 #include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* Beside the plugin. By its whole path: a loader that something has wrapped does not know whose search path to use. */
+static void *open_beside(const char *name)
+{
+    Dl_info self;
+    char path[PATH_MAX];
+    if (dladdr((void *)&blas_load, &self) == 0)
+        return NULL;
+    const char *slash = strrchr(self.dli_fname, '/');
+    int folder = slash ? (int)(slash - self.dli_fname) : 0;
+    if (!slash || (size_t)snprintf(path, sizeof path, "%.*s/%s", folder, self.dli_fname, name) >= sizeof path)
+        return NULL;
+    return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
 
 static void *open_library(void)
 {
+    static const char *const names[] = {"libcublas.so.13", "libcublas.so.12"};
     const char *set = getenv("OPSTREAM_CUBLAS");
     if (set)
         return dlopen(set, RTLD_NOW | RTLD_LOCAL);
-    void *library = dlopen("libcublas.so.13", RTLD_NOW | RTLD_LOCAL);
-    return library ? library : dlopen("libcublas.so.12", RTLD_NOW | RTLD_LOCAL);
+    void *library = NULL;
+    for (int i = 0; i < 2 && !library; i++)
+        library = open_beside(names[i]);
+    for (int i = 0; i < 2 && !library; i++)
+        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    return library;
 }
 
 template <typename function> static bool find(void *library, const char *name, function *out)

@@ -74,8 +74,8 @@ __global__ static void gelu(float *x, const float *bias, int t, int f)
 }
 
 /* One block: ATTENTION_QUERIES tokens of one sequence (blockIdx.x) and one head (blockIdx.y). Keys and values pass through shared memory, a
- * tile of 32 at a time; each warp has QUERIES of the queries and keeps a running softmax for each (largest score, sum, weighted values), so
- * the length of a sequence is not bounded by memory. In the scores a lane is a key; in the sums it is every 32nd column. */
+ * tile of 32 at a time; each warp has QUERIES of the queries and keeps a running softmax for each (largest score, each lane's own sum, weighted
+ * values), so the length of a sequence is not bounded by memory. In the scores a lane is a key; in the sums it is every 32nd column. */
 enum { QUERIES = ATTENTION_QUERIES / WARPS, COLUMNS = LARGEST_HEAD / WARP };
 
 __global__ static void attention(const float *qkv, const float *bias, const struct attention_tile *tiles, int h, int d, float scale, float *out)
@@ -121,7 +121,7 @@ __global__ static void attention(const float *qkv, const float *bias, const stru
             float new_largest = fmaxf(largest[n], warp_max(score));
             float weight = expf(score - new_largest), shrink = expf(largest[n] - new_largest);
             largest[n] = new_largest;
-            sum[n] = sum[n] * shrink + warp_sum(weight);
+            sum[n] = sum[n] * shrink + weight;
             p[warp * WARP + lane] = weight;
             __syncwarp();
 #pragma unroll
@@ -142,11 +142,12 @@ __global__ static void attention(const float *qkv, const float *bias, const stru
         int i = n * WARPS + warp;
         if (i >= rows)
             break;
+        float whole = warp_sum(sum[n]);
 #pragma unroll
         for (int c = 0; c < COLUMNS; c++) {
             int column = c * WARP + lane;
             if (column < d)
-                out[((size_t)tile.first + (size_t)i) * (size_t)h + head + (size_t)column] = weighted[n][c] / sum[n];
+                out[((size_t)tile.first + (size_t)i) * (size_t)h + head + (size_t)column] = weighted[n][c] / whole;
         }
     }
 }
