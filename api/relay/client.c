@@ -192,11 +192,10 @@ void client_close(struct client *c, int code, const char *reason)
     if (c->state >= CLIENT_CLOSING)
         return;
     c->state = CLIENT_CLOSING;
-    c->close_code = code;
-    snprintf(c->close_reason, sizeof c->close_reason, "%s", reason);
+    struct frame *f = frame_close(code, reason);
+    push(c, f);
+    frame_unref(f);
     wheel_put(&c->hub->wheel, &c->timer, clock_monotonic_ms() + CLOSE_MS);
-    if (c->wire)
-        wire_want_write(c);
 }
 
 void client_dismiss(struct client *c)
@@ -226,16 +225,10 @@ void client_page_on(struct client *c)
     c->is_page_asked = true;
 }
 
-bool client_writeable(struct client *c)
+void client_writeable(struct client *c)
 {
-    if (c->state == CLIENT_CLOSING && c->close_code && c->queue_count == 0)
-        return false;
     client_flush(c);
-    if (c->state == CLIENT_CLOSING && c->close_code && c->queue_count == 0 && c->wire)
-        wire_want_write(c);
-    if (c->state == CLIENT_OPEN)
-        client_page_on(c);
-    return true;
+    client_page_on(c);
 }
 
 /* ---- opening ---- */
@@ -618,11 +611,11 @@ static void take_message(struct client *c, const char *text, size_t len)
     scope_done(&sc);
 }
 
-bool client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary)
+void client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary)
 {
     client_heard(c);
     if (c->state == CLIENT_CLOSING)
-        return true;
+        return;
     if (is_first) {
         text_clear(&c->message);
         c->message_bytes = 0;
@@ -630,24 +623,21 @@ bool client_receive(struct client *c, const char *bytes, size_t len, bool is_fir
     }
     c->message_bytes += len;
     if (c->message_bytes > MESSAGE_BYTES) {
-        c->state = CLIENT_CLOSING;
-        c->close_code = CLOSE_TOO_BIG;
-        snprintf(c->close_reason, sizeof c->close_reason, "at most %d bytes a message", MESSAGE_BYTES);
-        wheel_put(&c->hub->wheel, &c->timer, clock_monotonic_ms() + CLOSE_MS);
-        return false;
+        client_close(c, CLOSE_TOO_BIG, "at most 64 KiB a message");
+        text_free(&c->message);
+        return;
     }
     if (c->is_ignoring)
-        return true;
+        return;
     if (is_first && is_final) {
         take_message(c, bytes, len);
-        return true;
+        return;
     }
     text_append(&c->message, bytes, len);
     if (is_final) {
         take_message(c, text_str(&c->message), c->message.len);
         text_free(&c->message);
     }
-    return true;
 }
 
 /* ---- time ---- */

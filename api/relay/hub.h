@@ -56,8 +56,6 @@ struct client {
     struct text message; /* of several fragments */
     size_t message_bytes;
     struct scan *scan;
-    int close_code;
-    char close_reason[124];
 };
 
 struct counter {
@@ -99,12 +97,11 @@ struct client *client_new(struct hub *hub);
 void client_ref(struct client *c);
 void client_unref(struct client *c);
 void client_established(struct client *c);
-/* False: the wire is to be closed with close_code and close_reason. */
-bool client_writeable(struct client *c);
-bool client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary);
+void client_writeable(struct client *c);
+void client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary);
 void client_heard(struct client *c);
 void client_gone(struct client *c);
-/* Says goodbye with a code. */
+/* Says goodbye with a code, and is cut when the client does not answer in time. */
 void client_close(struct client *c, int code, const char *reason);
 void client_flush(struct client *c);
 /* Puts a frame on its queue; an event that came live goes through client_deliver. */

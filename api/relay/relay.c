@@ -90,14 +90,6 @@ void wire_cut(struct client *c, bool is_hard)
 
 /* ---- what libwebsockets tells ---- */
 
-static int close_with_reason(struct lws *wsi, struct client *c)
-{
-    if (c->close_code)
-        lws_close_reason(wsi, (enum lws_close_status)c->close_code, (unsigned char *)c->close_reason,
-                         strlen(c->close_reason));
-    return -1;
-}
-
 /* The 101 is being written. */
 static int add_echo(const struct client *c, struct lws_process_html_args *args)
 {
@@ -111,12 +103,10 @@ static int add_echo(const struct client *c, struct lws_process_html_args *args)
     return 0;
 }
 
-static int receive(struct lws *wsi, struct client *c, const char *bytes, size_t len)
+static void receive(struct lws *wsi, struct client *c, const char *bytes, size_t len)
 {
     bool is_final = lws_is_final_fragment(wsi) && lws_remaining_packet_payload(wsi) == 0;
-    if (client_receive(c, bytes, len, lws_is_first_fragment(wsi), is_final, lws_frame_is_binary(wsi)))
-        return 0;
-    return close_with_reason(wsi, c);
+    client_receive(c, bytes, len, lws_is_first_fragment(wsi), is_final, lws_frame_is_binary(wsi));
 }
 
 static void forget(struct lws *wsi, struct client *c)
@@ -152,12 +142,16 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
         client_established(c);
         return 0;
     case LWS_CALLBACK_RECEIVE:
-        return receive(wsi, c, in, len);
+        receive(wsi, c, in, len);
+        return 0;
     case LWS_CALLBACK_RECEIVE_PONG:
         client_heard(c);
         return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
-        return client_writeable(c) ? 0 : close_with_reason(wsi, c);
+        client_writeable(c);
+        return 0;
+    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+        return c->state == CLIENT_CLOSING ? -1 : 0; /* the answer to our own close frame is not answered again */
     case LWS_CALLBACK_CLOSED:
     case LWS_CALLBACK_WSI_DESTROY:
         forget(wsi, c);
