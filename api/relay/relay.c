@@ -109,17 +109,20 @@ static void receive(struct lws *wsi, struct client *c, const char *bytes, size_t
     client_receive(c, bytes, len, lws_is_first_fragment(wsi), is_final, lws_frame_is_binary(wsi));
 }
 
-static void forget(struct lws *wsi, struct client *c)
+static struct relay *relay_of(const struct client *c)
 {
-    struct relay *r = (struct relay *)((char *)c->hub - offsetof(struct relay, hub));
-    lws_set_opaque_user_data(wsi, NULL);
+    return (struct relay *)((char *)c->hub - offsetof(struct relay, hub));
+}
+
+static void let_go(struct client *c)
+{
+    struct relay *r = relay_of(c);
     client_gone(c);
-    atomic_fetch_sub(&r->client_count, 1);
-    if (atomic_load(&r->client_count) == 0) {
-        pthread_mutex_lock(&r->lock);
-        pthread_cond_broadcast(&r->is_empty);
-        pthread_mutex_unlock(&r->lock);
-    }
+    if (atomic_fetch_sub(&r->client_count, 1) > 1)
+        return;
+    pthread_mutex_lock(&r->lock);
+    pthread_cond_broadcast(&r->is_empty);
+    pthread_mutex_unlock(&r->lock);
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unused, void *in, size_t len)
@@ -154,7 +157,8 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
         return c->state == CLIENT_CLOSING ? -1 : 0; /* the answer to our own close frame is not answered again */
     case LWS_CALLBACK_CLOSED:
     case LWS_CALLBACK_WSI_DESTROY:
-        forget(wsi, c);
+        lws_set_opaque_user_data(wsi, NULL);
+        let_go(c);
         return 0;
     default:
         return 0;
@@ -207,6 +211,33 @@ static void make_small(int fd)
         fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
+void wire_drop(struct client *c)
+{
+    shut(c->fd);
+    c->fd = -1;
+    let_go(c);
+}
+
+void wire_open(struct client *c)
+{
+    struct relay *r = relay_of(c);
+    int fd = c->fd;
+    scoped_text head = {0};
+    ws_head_rewrite(&head, &c->head);
+    text_append(&head, text_str(&c->early), c->early.len);
+    text_free(&c->early);
+    make_small(fd);
+    c->fd = -1;
+    r->adopting = c;
+    client_ref(c);
+    lws_adopt_socket_vhost_readbuf(r->vhost, fd, head.data, head.len);
+    if (r->adopting == c) { /* it never got so far as to have a wire; the socket is closed */
+        r->adopting = NULL;
+        let_go(c);
+    }
+    client_unref(c);
+}
+
 static void adopt(struct relay *r, struct adoption *a)
 {
     if (r->hub.is_draining || r->hub.client_count >= r->hub.settings->ws_max_total + OVER_LIMIT) {
@@ -214,31 +245,20 @@ static void adopt(struct relay *r, struct adoption *a)
         return;
     }
     struct client *c = client_new(&r->hub);
+    atomic_fetch_add(&r->client_count, 1);
     enum status s = ws_head_parse(&c->head_scope, a->head, a->len, &c->head);
     if (s != STATUS_OK) {
         answer_http(a->fd, s, c->head_scope.problem_text);
-        client_gone(c);
+        let_go(c);
         return;
     }
+    c->fd = a->fd;
     c->kind = c->head.kind;
     c->is_flat = c->head.is_flat;
-    size_t target_len = strnlen(c->head.target, sizeof c->target - 1);
-    memcpy(c->target, c->head.target, target_len);
+    memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
     c->refusal = refusal_of(r, &c->head);
-    scoped_text head = {0};
-    ws_head_rewrite(&head, &c->head);
-    text_append(&head, a->head + c->head.head_len, a->len - c->head.head_len);
-    make_small(a->fd);
-    r->adopting = c;
-    atomic_fetch_add(&r->client_count, 1);
-    client_ref(c);
-    lws_adopt_socket_vhost_readbuf(r->vhost, a->fd, head.data, head.len);
-    if (r->adopting == c) { /* it never got so far as to have a wire; the socket is closed */
-        r->adopting = NULL;
-        client_gone(c);
-        atomic_fetch_sub(&r->client_count, 1);
-    }
-    client_unref(c);
+    text_append(&c->early, a->head + c->head.head_len, a->len - c->head.head_len);
+    client_begin(c);
 }
 
 static struct adoption *take_adoptions(struct relay *r)
@@ -300,7 +320,7 @@ static void *run(void *context)
     r->hub.is_draining = true;
     close_rest(r);
     int64_t until = clock_monotonic_ms() + LEAVE_GRACE_MS;
-    while (r->hub.clients && clock_monotonic_ms() < until)
+    while (r->hub.clients && clock_monotonic_ms() < until) /* the tick of the hub's timer ends each turn */
         uv_run(&r->loop, UV_RUN_ONCE);
     lws_context_destroy(r->context);
     hub_stop(&r->hub);
