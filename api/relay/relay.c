@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libwebsockets.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -21,7 +23,7 @@
 #include <unistd.h>
 
 enum {
-    SEND_BUFFER_BYTES = 64 << 10, /* the kernel's: else it swallows megabytes for a reader that stopped */
+    SEND_BUFFER_BYTES = 128 << 10, /* the kernel's: more, and it swallows megabytes for a reader that stopped; less, and a loopback stalls */
     RECEIVE_BYTES = 1024,
     HANDSHAKE_BYTES = 16 << 10, /* room for the echo of a long token */
     HEAD_BYTES = 1024,          /* of the rewritten head */
@@ -203,9 +205,10 @@ static const char *refusal_of(const struct relay *r, const struct ws_head *head)
     return NULL;
 }
 
-static void make_small(int fd)
+static void prepare(int fd)
 {
-    int bytes = SEND_BUFFER_BYTES, flags = fcntl(fd, F_GETFL);
+    int bytes = SEND_BUFFER_BYTES, on = 1, flags = fcntl(fd, F_GETFL);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     if (flags >= 0)
         fcntl(fd, F_SETFL, flags | O_NONBLOCK);
@@ -226,7 +229,7 @@ void wire_open(struct client *c)
     ws_head_rewrite(&head, &c->head);
     text_append(&head, text_str(&c->early), c->early.len);
     text_free(&c->early);
-    make_small(fd);
+    prepare(fd);
     c->fd = -1;
     r->adopting = c;
     client_ref(c);
