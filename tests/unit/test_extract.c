@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -154,6 +156,7 @@ static void a_pdf_is_read_page_by_page(void **state)
     if (got.status != STATUS_OK)
         fail_msg("%s", got.sc.problem_text);
     assert_string_equal(got.r.mime_type, "application/pdf");
+    assert_string_equal(got.r.title, "About Owls");
     assert_string_equal(got.r.text, "Owls hunt at night\nand sleep by day.\n\nContents ... 9");
     scope_done(&got.sc);
 }
@@ -201,6 +204,16 @@ static void bounds_of_size_hold(void **state)
         assert_non_null(strstr(got.sc.problem_text, "MAX_TEXT_BYTES"));
         scope_done(&got.sc);
     }
+}
+
+static void a_document_that_takes_too_much_memory_is_refused(void **state)
+{
+    (void)state;
+    struct extract_limits tight = usual;
+    tight.memory_mb = 64; /* less than what the archive unfolds to; under a sanitizer that bound alone stops it */
+    struct reading got = read_document(&tight, "bomb.docx");
+    assert_int_equal(got.status, STATUS_TOO_LARGE);
+    scope_done(&got.sc);
 }
 
 static void one_helper_reads_many_files_and_goes_on_after_bad_ones(void **state)
@@ -273,7 +286,12 @@ static int attempt_unix_socket(void)
 
 static int attempt_read_file(void)
 {
-    return open("/etc/hostname", O_RDONLY);
+    return open("/etc/passwd", O_RDONLY);
+}
+
+static int attempt_read_installed_file(void)
+{
+    return open("/usr/bin/env", O_RDONLY);
 }
 
 static int attempt_write_file(void)
@@ -328,6 +346,10 @@ static void a_tool_can_neither_write_nor_talk_nor_start_others(void **state)
                                     attempt_execute, attempt_fork,        attempt_kill};
     for (size_t i = 0; i < array_len(refused); i++)
         assert_true(try_locked_down("/usr/bin/pdftotext", refused[i]) > 0);
+    assert_int_equal(try_locked_down("/usr/bin/pdftotext", attempt_read_installed_file), 0);
+    /* Older kernels cannot hide files from a process. */
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 1)
+        assert_true(try_locked_down("/usr/bin/pdftotext", attempt_read_file) > 0);
 }
 
 int main(int argc, char **argv)
@@ -347,6 +369,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(other_kinds_are_refused_by_name),
         cmocka_unit_test(files_without_text_are_refused),
         cmocka_unit_test(bounds_of_size_hold),
+        cmocka_unit_test(a_document_that_takes_too_much_memory_is_refused),
         cmocka_unit_test(one_helper_reads_many_files_and_goes_on_after_bad_ones),
         cmocka_unit_test(a_descriptor_of_something_else_is_refused),
         cmocka_unit_test(a_missing_program_is_no_fault_of_the_document),

@@ -48,10 +48,12 @@ static const struct {
 
 struct page {
     struct text *text, *title;
-    int skipped, pre, in_title; /* depths */
-    int breaks;                 /* line ends that the next word needs before it: 0 to 2 */
-    bool has_gap, is_first_of_item, is_in_heading;
+    int pre, in_title; /* depths */
+    int breaks;        /* line ends that the next word needs before it: 0 to 2 */
+    bool has_gap;
     const char *prefix; /* "- ", "## ": before the next word */
+    char skipped[16];   /* name of the element that is skipped with all that is in it; "" = none */
+    int skipped_depth;  /* elements of this name that are open */
     htmlParserCtxtPtr parser;
 };
 
@@ -115,7 +117,7 @@ static void on_characters(void *context, const xmlChar *bytes, int len)
 {
     struct page *p = context;
     const char *s = (const char *)bytes;
-    if (p->skipped || len <= 0)
+    if (p->skipped_depth > 0 || len <= 0)
         return;
     if (p->in_title) {
         text_append(p->title, s, (size_t)len);
@@ -136,15 +138,33 @@ static void on_heading(struct page *p, const char *name)
     p->prefix = prefixes[(name[1] - '1') % 6];
 }
 
+/* Menus, and the signs that documentation tools put behind headings. */
+static bool is_beside_the_text(const xmlChar **attributes)
+{
+    for (size_t i = 0; attributes && attributes[i]; i += 2) {
+        const char *name = (const char *)attributes[i], *value = (const char *)attributes[i + 1];
+        if (value && ((strcmp(name, "role") == 0 && strcmp(value, "navigation") == 0) ||
+                      (strcmp(name, "class") == 0 && strcmp(value, "headerlink") == 0)))
+            return true;
+    }
+    return false;
+}
+
 static void on_start(void *context, const xmlChar *element, const xmlChar **attributes)
 {
-    (void)attributes;
     struct page *p = context;
     const char *name = (const char *)element;
-    switch (kind_of(name)) {
-    case ELEMENT_SKIPPED:
-        p->skipped++;
-        break;
+    if (p->skipped_depth > 0) {
+        p->skipped_depth += strcmp(name, p->skipped) == 0;
+        return;
+    }
+    enum element_kind kind = kind_of(name);
+    if ((kind == ELEMENT_SKIPPED || is_beside_the_text(attributes)) && strlen(name) < sizeof p->skipped) {
+        memcpy(p->skipped, name, strlen(name) + 1);
+        p->skipped_depth = 1;
+        return;
+    }
+    switch (kind) {
     case ELEMENT_BLOCK:
         need_breaks(p, p->prefix ? 0 : 2); /* "<li><p>": the dash stays with the words */
         break;
@@ -170,6 +190,7 @@ static void on_start(void *context, const xmlChar *element, const xmlChar **attr
         p->in_title++;
         break;
     case ELEMENT_INLINE:
+    case ELEMENT_SKIPPED: /* dealt with above */
         break;
     }
 }
@@ -183,9 +204,12 @@ static void leave(int *depth)
 static void on_end(void *context, const xmlChar *element)
 {
     struct page *p = context;
+    if (p->skipped_depth > 0) {
+        p->skipped_depth -= strcmp((const char *)element, p->skipped) == 0;
+        return;
+    }
     switch (kind_of((const char *)element)) {
-    case ELEMENT_SKIPPED:
-        leave(&p->skipped);
+    case ELEMENT_SKIPPED: /* its beginning was never seen */
         break;
     case ELEMENT_PRE:
         leave(&p->pre);
