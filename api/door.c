@@ -285,6 +285,17 @@ static int wait_ms(const struct door *d)
     return !at ? -1 : at > now ? (int)(at - now) + 1 : 0;
 }
 
+/* Whose connection was made before the port closes, and whose request is here, is still served. */
+static void let_the_last_in(struct door *d)
+{
+    for (int i = 0; i < d->listener_count; i++)
+        accept_some(d, &d->listeners[i]);
+    for (struct visitor *v = d->oldest, *next; v; v = next) {
+        next = v->next;
+        look_at(d, v);
+    }
+}
+
 static void *keep_door(void *cls)
 {
     struct door *d = cls;
@@ -307,6 +318,7 @@ static void *keep_door(void *cls)
         if (d->accept_again_ms && clock_monotonic_ms() >= d->accept_again_ms)
             resume_accepting(d);
     }
+    let_the_last_in(d);
     return NULL;
 }
 

@@ -11,5 +11,5 @@ enum status door_open(struct scope *sc, struct api *api, struct server *server, 
 int door_port(const struct door *door);
 /* 0 = there is none. */
 int door_ws_port(const struct door *door);
-/* Stops accepting; connections that were handed on live on. */
+/* Stops accepting; requests that are here already are handed on, and connections that were live on. */
 void door_close(struct door *door);

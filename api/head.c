@@ -121,6 +121,68 @@ static bool asks_for_websocket(const char *bytes, const struct head *head)
     }
 }
 
+static bool is_header_line(const char *line, size_t len)
+{
+    size_t name = 0;
+    while (name < len && is_token_char(line[name]))
+        name++;
+    if (name == 0 || name == len || line[name] != ':')
+        return false; /* also a line that goes on from the one before: nobody needs those any more */
+    for (size_t i = name; i < len; i++) {
+        unsigned char c = (unsigned char)line[i];
+        if ((c < ' ' && c != '\t') || c == 0x7F)
+            return false;
+    }
+    return true;
+}
+
+static bool has_good_lines(const char *bytes, const struct head *head)
+{
+    const char *end = bytes + head->len;
+    const char *line = memchr(bytes + head->start, '\n', head->len - head->start);
+    while (line && ++line < end) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        size_t len = (size_t)((stop ? stop : end) - line);
+        if (len && line[len - 1] == '\r')
+            len--;
+        if (len == 0)
+            return true;
+        if (!is_header_line(line, len))
+            return false;
+        line = stop;
+    }
+    return true;
+}
+
+/* One length or one coding: two of them are how requests are smuggled. */
+static bool has_one_framing(const char *bytes, const struct head *head)
+{
+    size_t len = 0, coding_len = 0, ignored = 0;
+    const char *length = head_field(bytes, head, "Content-Length", 0, &len);
+    const char *coding = head_field(bytes, head, "Transfer-Encoding", 0, &coding_len);
+    if (head_field(bytes, head, "Content-Length", 1, &ignored) ||
+        head_field(bytes, head, "Transfer-Encoding", 1, &ignored))
+        return false;
+    if (coding && (coding_len != 7 || strncasecmp(coding, "chunked", 7) != 0))
+        return false;
+    if (length && (coding || len == 0 || len > 18))
+        return false;
+    for (size_t i = 0; length && i < len; i++) {
+        if (length[i] < '0' || length[i] > '9')
+            return false;
+    }
+    return true;
+}
+
+static bool has_host(const char *bytes, const struct head *head, const char *line, size_t line_len)
+{
+    size_t len = 0;
+    if (line_len && line[line_len - 1] == '\r')
+        line_len--;
+    bool is_old = line[line_len - 1] == '0'; /* HTTP/1.0 */
+    return head_field(bytes, head, "Host", 0, &len) ? !head_field(bytes, head, "Host", 1, &len) : is_old;
+}
+
 enum head_kind head_parse(const char *bytes, size_t len, struct head *out)
 {
     struct head head = {.start = skip_empty_lines(bytes, len)};
@@ -136,6 +198,8 @@ enum head_kind head_parse(const char *bytes, size_t len, struct head *out)
         return len >= HEAD_MAX_BYTES ? HEAD_TOO_LARGE : HEAD_INCOMPLETE;
     if (head.len > HEAD_MAX_BYTES)
         return HEAD_TOO_LARGE;
+    if (!has_good_lines(bytes, &head) || !has_one_framing(bytes, &head) || !has_host(bytes, &head, line, line_len))
+        return HEAD_BAD;
     *out = head;
     return is_websocket_path(line, line_len) && asks_for_websocket(bytes, &head) ? HEAD_WEBSOCKET : HEAD_REST;
 }

@@ -10,7 +10,7 @@ enum head_kind {
     HEAD_INCOMPLETE,
     HEAD_REST,
     HEAD_WEBSOCKET, /* GET /ws/… with Upgrade: websocket */
-    HEAD_BAD,       /* can no longer become a request */
+    HEAD_BAD,       /* can no longer become a request, or is one that servers may read differently */
     HEAD_TOO_LARGE, /* HEAD_MAX_BYTES and no end */
 };
 

@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
@@ -159,6 +160,17 @@ static void tell_remaining(struct request *r, const struct limit_rate *rate, con
                  arena_printf(&r->sc->arena, "%lld", (long long)(clock_wall_ms() + o->ahead_ms + 999) / 1000));
 }
 
+/* Whoever has one IPv6 address has the 2^64 beside it. */
+static const char *network_of(struct request *r)
+{
+    struct in6_addr address;
+    char out[INET6_ADDRSTRLEN] = "";
+    if (inet_pton(AF_INET6, r->client_address, &address) != 1)
+        return r->client_address;
+    memset(&address.s6_addr[8], 0, 8);
+    return inet_ntop(AF_INET6, &address, out, sizeof out) ? arena_strdup(&r->sc->arena, out) : r->client_address;
+}
+
 enum status limit_check(struct request *r)
 {
     struct limit_rate rate;
@@ -168,7 +180,7 @@ enum status limit_check(struct request *r)
         return STATUS_OK;
     if (limit_parse(r->route->limit, &rate) != STATUS_OK)
         return fail(r->sc, STATUS_INTERNAL, "routes.def: `%s` is no limit", r->route->limit);
-    const char *who = r->user.id ? arena_printf(&r->sc->arena, "u%lld", (long long)r->user.id) : r->client_address;
+    const char *who = r->user.id ? arena_printf(&r->sc->arena, "u%lld", (long long)r->user.id) : network_of(r);
     const char *key = r->events ? redis_key(r->sc, r->events, "limit:%s:%s:%s", r->route->method, r->route->path, who)
                                 : "";
     if (step_in_redis(r, &rate, key, &o) != STATUS_OK)
@@ -199,7 +211,7 @@ static enum status guess_step(struct request *r, const struct limit_rate *rate, 
 
 enum status limit_guess(struct request *r, const char *account)
 {
-    enum status s = guess_step(r, &rate_of_address, guess_key(r, "address", r->client_address), "10/minute");
+    enum status s = guess_step(r, &rate_of_address, guess_key(r, "address", network_of(r)), "10/minute");
     return s == STATUS_OK ? guess_step(r, &rate_of_account, guess_key(r, "account", account), "2/minute") : s;
 }
 
@@ -219,7 +231,7 @@ static void forget_here(struct limiter *l, const char *account, const char *addr
 
 void limit_guess_forget(struct request *r, const char *account)
 {
-    const char *argv[] = {guess_key(r, "account", account), guess_key(r, "address", r->client_address),
+    const char *argv[] = {guess_key(r, "account", account), guess_key(r, "address", network_of(r)),
                           arena_printf(&r->sc->arena, "%lld", (long long)rate_of_address.interval_ms)};
     scoped(redisReply) *reply = NULL;
     forget_here(r->api->limiter, argv[0], argv[1]);

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_SETTINGS = 2, SPREAD_PER_SOCKET_MS = 1, MIGRATE_TIMEOUT_MS = 0 };
+enum { EXIT_SETTINGS = 2, SPREAD_PER_SOCKET_MS = 1, MIGRATE_TIMEOUT_MS = 0, LAST_REQUESTS_MS = 20 };
 
 static const char usage[] = "opstream-api: REST and WebSockets of Opstream\n"
                             "\n"
@@ -93,7 +93,8 @@ static int migrate(void)
     struct settings settings;
     struct scope sc;
     scoped_text report = {0};
-    setenv("JWT_SECRET_KEY", "no token is signed while migrating", 0);
+    /* A migration job need not know this secret. */
+    setenv("JWT_SECRET_KEY", "no token is signed while migrating", 1);
     if (read_settings(&settings) != STATUS_OK)
         return EXIT_SETTINGS;
     scope_init(&sc, NULL);
@@ -148,6 +149,12 @@ static void leave_at_once(int signal_number)
     _exit(0);
 }
 
+static int left_ms(int64_t until)
+{
+    int64_t left = until - clock_monotonic_ms();
+    return left > 0 ? (int)left : 0;
+}
+
 /* Readiness goes first; the port stays open meanwhile, because load balancers learn of it late. */
 static bool drain(struct program *p)
 {
@@ -158,8 +165,12 @@ static bool drain(struct program *p)
     p->api.is_draining = true;
     log_info("api_draining", log_int("websockets", sockets), log_int("requests", server_in_flight(p->server)));
     relay_drain(p->api.relay, spread_ms);
-    int64_t left = until - clock_monotonic_ms();
-    return server_drain(p->server, left > 0 ? (int)left : 0);
+    if (!server_drain(p->server, left_ms(until)))
+        return false;
+    door_close(p->door);
+    p->door = NULL;
+    usleep(LAST_REQUESTS_MS * 1000); /* until the server has read those that the door let in last */
+    return server_drain(p->server, left_ms(until));
 }
 
 static void wait_for_signal(const sigset_t *signals)

@@ -56,7 +56,8 @@ static void note(struct request *r, const char *field, int index, const char *ty
                  const cJSON *input)
 {
     struct text *t = &r->reply.invalid;
-    scoped_memory char *shown = input ? cJSON_PrintUnformatted(input) : NULL;
+    bool is_secret = field && (strstr(field, "password") || strstr(field, "token"));
+    scoped_memory char *shown = input && !is_secret ? cJSON_PrintUnformatted(input) : NULL;
     if (shown && strlen(shown) > 512) {
         free(shown);
         shown = NULL; /* a fault does not send a whole body back */
@@ -216,7 +217,7 @@ enum status schema_check(struct request *r, const struct schema *schema, const c
         const cJSON *value = cJSON_GetObjectItemCaseSensitive(body, f->name);
         if (!value) {
             if (f->need == FIELD_REQUIRED)
-                note(r, f->name, -1, "missing", "Field required", body);
+                note(r, f->name, -1, "missing", "Field required", NULL);
         } else if (!cJSON_IsNull(value) || f->need != FIELD_NULLABLE) {
             check_field(r, f, value);
         }

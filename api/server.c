@@ -10,6 +10,7 @@
 #include "common/metrics.h"
 
 #include <errno.h>
+#include <math.h>
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,10 +25,11 @@ enum {
     LOOP_STACK_BYTES = 256 << 10,
     CONNECTION_MEMORY_BYTES = 32 << 10, /* head, header fields and the head of the answer */
     MAX_CONNECTIONS = 16384,
-    IDLE_SECONDS = 60,
-    BODY_SECONDS = 30,    /* from the request line to the last byte of the body */
-    REQUEST_SECONDS = 30, /* a handler gives up after this */
-    WAIT_SECONDS = 10,    /* in the queue: afterwards nobody waits for the answer any more */
+    IDLE_SECONDS = 75,        /* longer than the proxies in front keep theirs */
+    BODY_SECONDS = 30,        /* from the request line to the last byte of the body */
+    REQUEST_SECONDS = 30,     /* a handler gives up after this */
+    WAIT_SECONDS = 10,        /* in the queue: afterwards nobody waits for the answer any more */
+    BODIES_BYTES = 256 << 20, /* of all bodies together that are kept in memory */
     SWALLOWED_BYTES =
         16 << 20, /* of a body that is refused: read to its end, so that the client gets to see the answer */
     GZIP_FROM_BYTES = 1024,
@@ -45,7 +47,8 @@ struct server {
     pthread_t *threads;
     int thread_count;
     _Atomic int in_flight;
-    pthread_mutex_t lock; /* guards the queue */
+    _Atomic int64_t body_bytes; /* kept of all requests */
+    pthread_mutex_t lock;       /* guards the queue */
     pthread_cond_t has_work;
     struct server_connection *first, **last;
     int64_t waiting;
@@ -206,7 +209,8 @@ static void log_access(const struct server_connection *c)
     else
         log_info("request", log_text("correlation_id", c->sc.trace_id), log_text("method", r->method),
                  log_text("path", r->path), log_text("route", label), log_int("status", c->http),
-                 log_real("ms", seconds * 1000), log_text("client", r->client_address), log_int("user_id", r->user.id));
+                 log_real("ms", round(seconds * 1e6) / 1000), log_text("client", r->client_address),
+                 log_int("user_id", r->user.id));
 }
 
 static enum MHD_Result send_response(struct server_connection *c)
@@ -415,6 +419,20 @@ static int64_t announced_bytes(struct server_connection *c)
     return length ? strtoll(length, NULL, 10) : 0;
 }
 
+/* What is kept of a body counts against all of them; once it is refused nothing is kept. */
+static void forget_body(struct server_connection *c)
+{
+    atomic_fetch_sub(&c->server->body_bytes, (int64_t)c->body.len);
+    text_free(&c->body);
+}
+
+static void keep_body(struct server_connection *c, const char *bytes, size_t len)
+{
+    if (atomic_fetch_add(&c->server->body_bytes, (int64_t)len) + (int64_t)len > BODIES_BYTES)
+        c->refused = fail(&c->sc, STATUS_BUSY, "too many large bodies at once");
+    text_append(&c->body, bytes, len);
+}
+
 static enum status too_large(struct server_connection *c)
 {
     return fail(&c->sc, STATUS_TOO_LARGE, "the body is larger than %lld bytes",
@@ -427,6 +445,9 @@ static enum MHD_Result on_head(struct server_connection *c, const char *method)
     begin(c, method);
     c->refused = find_route(c);
     int64_t bytes = announced_bytes(c);
+    bool has_body = bytes > 0 || server_header(c, "Transfer-Encoding");
+    if (has_body)
+        MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)BODY_SECONDS);
     if (bytes <= c->server->api->settings->max_body_bytes)
         return MHD_YES;
     c->refused = c->refused == STATUS_OK ? too_large(c) : c->refused;
@@ -443,9 +464,9 @@ static enum MHD_Result on_body(struct server_connection *c, const char *bytes, s
     if (c->refused == STATUS_OK && c->received_bytes > (size_t)c->server->api->settings->max_body_bytes)
         c->refused = too_large(c);
     if (c->refused == STATUS_OK)
-        text_append(&c->body, bytes, len);
-    else
-        text_free(&c->body);
+        keep_body(c, bytes, len);
+    if (c->refused != STATUS_OK)
+        forget_body(c);
     return MHD_YES;
 }
 
@@ -468,6 +489,8 @@ static enum MHD_Result answer_options(struct server_connection *c)
 static enum MHD_Result on_complete(struct server_connection *c)
 {
     struct request *r = &c->request;
+    if (c->received_bytes > 0)
+        MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)IDLE_SECONDS);
     if (c->refused != STATUS_OK)
         return send_error(c, c->refused);
     if (strcmp(r->method, "OPTIONS") == 0)
@@ -533,7 +556,7 @@ static void on_done(void *cls, struct MHD_Connection *connection, void **state, 
     *state = NULL;
     if (c->response)
         MHD_destroy_response(c->response);
-    text_free(&c->body);
+    forget_body(c);
     text_free(&c->request.reply.body);
     text_free(&c->request.reply.invalid);
     if (c->has_begun)

@@ -71,6 +71,12 @@ struct db *db_new(const struct db_options *options)
     return db;
 }
 
+void db_rename(struct db *db, const char *application_name)
+{
+    free(db->application_name);
+    db->application_name = must_strdup(application_name);
+}
+
 void db_disconnect(struct db *db)
 {
     if (db->conn)

@@ -22,6 +22,8 @@ struct db *db_new(const struct db_options *options);
 void db_free(struct db *db);
 /* The live connection for COPY and the like, connecting if needed. */
 enum status db_connection(struct scope *sc, struct db *db, PGconn **out) must_check;
+/* The application_name of later connections; a live one is renamed by whoever asks for it in SQL (set_config). */
+void db_rename(struct db *db, const char *application_name);
 /* Closes the connection; the next query opens a new one. */
 void db_disconnect(struct db *db);
 

@@ -4,8 +4,11 @@
 #include "common/json.h"
 #include "common/text.h"
 
+#include <string.h>
 #include <strings.h>
 #include <unistd.h>
+
+enum { LONGEST_TEXT = 4096 }; /* of one field: what is longer is cut, so that the line stays JSON */
 
 static const char *const level_names[] = {"debug", "info", "warning", "error"};
 
@@ -29,11 +32,17 @@ void log_set_program(const char *constant_name)
     program = constant_name;
 }
 
+static void put_text(struct text *line, const char *name, const char *value)
+{
+    size_t len = value ? strlen(value) : 0;
+    json_text_n(line, name, value, len > LONGEST_TEXT ? utf8_floor(value, len, LONGEST_TEXT) : len);
+}
+
 static void put_field(struct text *line, const struct log_field *f)
 {
     switch (f->kind) {
     case LOG_FIELD_TEXT:
-        json_text(line, f->name, f->text);
+        put_text(line, f->name, f->text);
         break;
     case LOG_FIELD_INT:
         json_int(line, f->name, f->integer);
@@ -53,7 +62,7 @@ void log_write(enum log_level level, const char *event, const struct log_field *
         return;
     char now[28];
     clock_iso(now);
-    scoped_text line = {.max_len = 16384};
+    scoped_text line = {0};
     json_open(&line, NULL, '{');
     json_text(&line, "time", now);
     json_text(&line, "level", level_names[level]);
@@ -63,7 +72,6 @@ void log_write(enum log_level level, const char *event, const struct log_field *
     for (const struct log_field *f = fields; f->name; f++)
         put_field(&line, f);
     json_close(&line, '}');
-    line.max_len = 0;
     text_putc(&line, '\n');
     ssize_t written = write(STDERR_FILENO, line.data, line.len);
     (void)written; /* nowhere left to complain */

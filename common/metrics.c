@@ -134,22 +134,39 @@ static void add(_Atomic double *to, double amount)
         ;
 }
 
+static metrics_sink *forward_to; /* owner: main(), before threads start */
+
+void metrics_forward(metrics_sink *sink)
+{
+    forward_to = sink;
+}
+
+/* True when it went elsewhere. */
+static bool forwarded(enum metric m, enum metric_action action, const char *label1, const char *label2, double amount)
+{
+    if (forward_to)
+        forward_to(m, action, label1, label2, amount);
+    return forward_to != NULL;
+}
+
 void metrics_add(enum metric m, const char *label1, const char *label2, double amount)
 {
     assert(descriptions[m].type != HISTOGRAM && (descriptions[m].type == GAUGE || amount >= 0));
-    add(&series_of(m, label1, label2)->value, amount);
+    if (!forwarded(m, METRIC_ACTION_ADD, label1, label2, amount))
+        add(&series_of(m, label1, label2)->value, amount);
 }
 
 void metrics_set(enum metric m, const char *label1, const char *label2, double value)
 {
     assert(descriptions[m].type == GAUGE);
-    atomic_store_explicit(&series_of(m, label1, label2)->value, value, memory_order_relaxed);
+    if (!forwarded(m, METRIC_ACTION_SET, label1, label2, value))
+        atomic_store_explicit(&series_of(m, label1, label2)->value, value, memory_order_relaxed);
 }
 
 void metrics_observe(enum metric m, const char *label1, const char *label2, double seconds)
 {
     assert(descriptions[m].type == HISTOGRAM);
-    if (isnan(seconds))
+    if (isnan(seconds) || forwarded(m, METRIC_ACTION_OBSERVE, label1, label2, seconds))
         return;
     const double *bounds;
     size_t count = bounds_of(m, &bounds), i = 0;

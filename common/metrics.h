@@ -16,3 +16,9 @@ void metrics_add(enum metric m, const char *label1, const char *label2, double a
 void metrics_set(enum metric m, const char *label1, const char *label2, double value);  /* gauges */
 void metrics_observe(enum metric m, const char *label1, const char *label2, double seconds); /* histograms */
 void metrics_write(struct text *out);
+
+/* Hands everything to `sink` instead of counting it in this process, for processes whose numbers nobody asks: a worker's task children. Set it before
+ * threads start; NULL = count here. */
+enum metric_action { METRIC_ACTION_ADD, METRIC_ACTION_SET, METRIC_ACTION_OBSERVE };
+typedef void metrics_sink(enum metric m, enum metric_action action, const char *label1, const char *label2, double amount);
+void metrics_forward(metrics_sink *sink);

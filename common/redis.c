@@ -127,10 +127,11 @@ static enum status give_up(struct scope *sc, struct redis *r, const char *why)
     uint32_t random = 0;
     ssize_t n = getrandom(&random, sizeof random, GRND_NONBLOCK);
     (void)n;
+    enum status s = fail(sc, STATUS_UNAVAILABLE, "Redis: %s", why); /* `why` may lie in the context */
     disconnect(r);
     r->pause_ms = r->pause_ms ? (r->pause_ms * 2 < LONGEST_PAUSE_MS ? r->pause_ms * 2 : LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
     r->retry_at_ms = clock_monotonic_ms() + r->pause_ms / 2 + random % (uint32_t)(r->pause_ms / 2 + 1);
-    return fail(sc, STATUS_UNAVAILABLE, "Redis: %s", why);
+    return s;
 }
 
 /* An ordinary command during the set-up of a connection. */
@@ -245,6 +246,45 @@ enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, r
     if (r->context)
         redisSetTimeout(r->context, as_timeval(r->timeout_ms));
     return s;
+}
+
+enum status redis_send(struct scope *sc, struct redis *r, int argc, const char **argv)
+{
+    enum status s = connect_now(sc, r);
+    if (s != STATUS_OK)
+        return s;
+    int is_sent = 0;
+    if (redisAppendCommandArgv(r->context, argc, argv, NULL) != REDIS_OK)
+        return give_up(sc, r, r->context->errstr);
+    while (!is_sent) {
+        if (redisBufferWrite(r->context, &is_sent) != REDIS_OK)
+            return give_up(sc, r, r->context->errstr);
+    }
+    return STATUS_OK;
+}
+
+enum status redis_receive(struct scope *sc, struct redis *r, redisReply **out)
+{
+    void *reply = NULL;
+    *out = NULL;
+    if (!r->context)
+        return fail(sc, STATUS_UNAVAILABLE, "Redis is away");
+    if (redisGetReplyFromReader(r->context, &reply) != REDIS_OK)
+        return give_up(sc, r, r->context->errstr);
+    struct pollfd p = {.fd = r->context->fd, .events = POLLIN};
+    if (!reply && poll(&p, 1, 0) > 0) {
+        if (redisBufferRead(r->context) != REDIS_OK || redisGetReplyFromReader(r->context, &reply) != REDIS_OK)
+            return give_up(sc, r, r->context->errstr);
+    }
+    return reply ? take_reply(sc, r, reply, out) : STATUS_OK;
+}
+
+void redis_drop(struct redis *r)
+{
+    struct scope sc;
+    scope_init(&sc, NULL);
+    (void)give_up(&sc, r, "no answer in time");
+    scope_done(&sc);
 }
 
 static const char *script_sha1(struct redis *r, const char *script)

@@ -43,6 +43,12 @@ enum status redis_run_argv(struct scope *sc, struct redis *r, redisReply **out, 
                            const size_t *lengths) must_check;
 /* A blocking command: waits up to wait_ms (+ the options' time-out) for the answer. A nil answer is STATUS_OK with *out nil. */
 enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, redisReply **out, const char *format, ...) must_check;
+/* For a loop that waits in poll() on redis_fd(): redis_send() sends a command (connecting first if needed) and returns at once; redis_receive()
+ * takes the next answer, *out NULL when none has come yet, and never blocks. Its caller keeps the deadline: redis_drop() closes a
+ * connection that stays silent, with the usual back-off. Not to be mixed with redis_run() on one connection. */
+enum status redis_send(struct scope *sc, struct redis *r, int argc, const char **argv) must_check;
+enum status redis_receive(struct scope *sc, struct redis *r, redisReply **out) must_check;
+void redis_drop(struct redis *r);
 /* EVALSHA, with EVAL after NOSCRIPT. `script` must be constant text (its SHA-1 is remembered by address). */
 enum status redis_script(struct scope *sc, struct redis *r, const char *script, int keys, int argc, const char **argv,
                          const size_t *lengths, redisReply **out) must_check;

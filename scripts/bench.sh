@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measurements that a person runs: `make bench`. A private instance in build/bench (PostgreSQL with fsync on), about three minutes, a table at the end.
-# BENCH_CHUNKS (100000): how many chunks are searched.
+# BENCH_CHUNKS (100000): how many chunks are searched. BENCH_PARTS: some of start accept dispatch index search.
 set -eu
 export OPSTREAM_RUN_DIR=${OPSTREAM_RUN_DIR:-build/bench}
 . "$(dirname "$0")/instance.sh"

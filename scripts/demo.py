@@ -148,14 +148,16 @@ class Bar:
     def __init__(self):
         self.is_live = sys.stdout.isatty()
         self.last = 0.0
+        self.line = None
         self.drawn = False
 
     def show(self, percent, text, always=False):
         now = time.monotonic()
         if not self.is_live:
-            if always or now - self.last >= 2:
-                print(f"  {percent:3.0f} %  {text}", flush=True)
-                self.last = now
+            line = f"  {percent:3.0f} %  {text}"
+            if line != self.line and (always or now - self.last >= 2):
+                print(line, flush=True)
+                self.last, self.line = now, line
             return
         width = max(shutil.get_terminal_size().columns, 40)
         cells = min(30, width - 30)
@@ -261,7 +263,7 @@ def follow(api, sock, operation):
             text = state["status"]
             bar.show(percent, text)
         if state["status"] in ("completed", "failed", "cancelled"):
-            bar.show(100 if state["status"] == "completed" else percent, state["status"] if bar.is_live else state["status"], True)
+            bar.show(100 if state["status"] == "completed" else percent, state["status"], True)
             bar.end()
             return state
 

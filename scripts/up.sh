@@ -36,6 +36,8 @@ is_in() { [[ " $2 " == *" $1 "* ]]; }
 remember_settings() {
     local name value file=$RUN/settings own=$RUN/own-settings
     touch "$file" "$own"
+    cp "$file" "$file.before"
+    cp "$own" "$own.before"
     for name in $(setting_names); do
         [ -n "${!name+set}" ] || continue
         value=${!name}
@@ -122,7 +124,14 @@ launch() {
     done
 }
 
+# Settings that the programs do not accept are not remembered.
+forget_settings() {
+    mv -f "$RUN/settings.before" "$RUN/settings"
+    mv -f "$RUN/own-settings.before" "$RUN/own-settings"
+}
+
 failed() { # NAME SENTENCE
+    forget_settings
     {
         say "$1 did not start: $2. The end of its log ($RUN/$1.log):"
         tail -n 15 "$RUN/$1.log" 2>/dev/null | cut -c1-400 | sed 's/^/    /'
@@ -195,7 +204,7 @@ start_redis() {
     # The password goes in by a file: a command line is everyone's to read.
     printf '%s\n' "bind 127.0.0.1" "port $port" "dir \"$RUN/redis\"" "appendonly yes" 'save ""' "maxmemory-policy noeviction" \
         "requirepass $(secret REDIS_PASSWORD)" >"$RUN/redis/redis.conf"
-    URL_REDIS=redis://:$(secret REDIS_PASSWORD)@127.0.0.1:$port
+    URL_REDIS=redis://default:$(secret REDIS_PASSWORD)@127.0.0.1:$port
     if [ -z "$(pid_of redis)" ]; then
         launch redis redis-server "$RUN/redis/redis.conf"
     fi
@@ -264,7 +273,11 @@ migrate() (
     unset $(setting_names)
     # shellcheck disable=SC1091
     . "$RUN/env"
-    "$API" --migrate >>"$RUN/api.log" 2>&1 || failed api "the database could not be brought up to date"
+    "$API" --migrate >"$RUN/migrate.log" 2>&1 || {
+        forget_settings
+        cat "$RUN/migrate.log" >&2
+        die "the database could not be brought up to date, nothing was changed"
+    }
 )
 
 models_there() {
@@ -276,7 +289,7 @@ models_there() {
 
 started=$SECONDS
 remember_settings
-before="$(pid_of postgres) $(pid_of redis) $(pid_of worker) $(pid_of api)"
+running="$(pid_of postgres) $(pid_of redis) $(pid_of worker) $(pid_of api)"
 start_postgres
 start_redis
 api_port=$(given_port api API_PORT 8080)
@@ -289,7 +302,8 @@ start_program api "$API" API_PORT "$api_port"
 wait_ready api "http://127.0.0.1:$api_port/api/health/readyz" 30
 wait_ready worker "http://127.0.0.1:$worker_port/readyz" 90
 after="$(pid_of postgres) $(pid_of redis) $(pid_of worker) $(pid_of api)"
-if [ "$before" = "$after" ]; then
+rm -f "$RUN/settings.before" "$RUN/own-settings.before"
+if [ "$running" = "$after" ]; then
     note "Opstream is running already: http://127.0.0.1:$api_port"
 else
     note "Opstream is running: http://127.0.0.1:$api_port  ($((SECONDS - started)) s; addresses and keys: ${RUN#"$ROOT"/}/env; make down stops it)"

@@ -31,7 +31,7 @@ struct internal_http {
     const char *(*is_ready)(void *context);
     void *context;
     int port;
-    pthread_mutex_t lock;                      /* guards the idle clients */
+    pthread_mutex_t lock; /* guards the idle clients */
     struct embed_client *idle[IDLE_CLIENTS];
     int idle_count;
 };
@@ -92,8 +92,8 @@ static enum status read_texts(struct scope *sc, const cJSON *body, struct embed_
     return STATUS_OK;
 }
 
-static enum status read_request(struct scope *sc, const struct text *body, cJSON **out_json, struct embed_text **out_texts,
-                                size_t *out_count)
+static enum status read_request(struct scope *sc, const struct text *body, cJSON **out_json,
+                                struct embed_text **out_texts, size_t *out_count)
 {
     enum status s = json_parse(sc, text_str(body), body->len, out_json);
     return s == STATUS_OK ? read_texts(sc, *out_json, out_texts, out_count) : s;
@@ -113,8 +113,8 @@ static enum status handle_embed(struct scope *sc, struct internal_http *http, co
         return fail(sc, STATUS_UNPROCESSABLE, "mode must be query or passage");
     struct embed_client *client = client_take(http);
     struct embed_answer answer = {0};
-    s = embed_client_run(sc, client, json_get_text(json, "model", NULL), is_query ? EMBED_QUERY : EMBED_PASSAGE, NULL, texts, count,
-                         EMBED_TIMEOUT_MS, &answer, NULL);
+    s = embed_client_run(sc, client, json_get_text(json, "model", NULL), is_query ? EMBED_QUERY : EMBED_PASSAGE, NULL,
+                         texts, count, EMBED_TIMEOUT_MS, &answer, NULL);
     client_give(http, client);
     if (s != STATUS_OK)
         return s;
@@ -134,7 +134,8 @@ static enum status handle_embed(struct scope *sc, struct internal_http *http, co
     return STATUS_OK;
 }
 
-static enum status handle_tokenize(struct scope *sc, struct internal_http *http, const struct text *body, struct text *out)
+static enum status handle_tokenize(struct scope *sc, struct internal_http *http, const struct text *body,
+                                   struct text *out)
 {
     scoped(cJSON) *json = NULL;
     struct embed_text *texts = NULL;
@@ -144,8 +145,8 @@ static enum status handle_tokenize(struct scope *sc, struct internal_http *http,
         return s;
     struct embed_client *client = client_take(http);
     struct token_ids *lists = NULL;
-    s = embed_client_tokenize(sc, client, json_get_text(json, "model", NULL), !json_get_bool(json, "truncate", true), texts, count,
-                              EMBED_TIMEOUT_MS, &lists);
+    s = embed_client_tokenize(sc, client, json_get_text(json, "model", NULL), !json_get_bool(json, "truncate", true),
+                              texts, count, EMBED_TIMEOUT_MS, &lists);
     client_give(http, client);
     if (s != STATUS_OK)
         return s;
@@ -162,7 +163,8 @@ static enum status handle_tokenize(struct scope *sc, struct internal_http *http,
     return STATUS_OK;
 }
 
-static enum status handle_metrics(struct scope *sc, struct internal_http *http, const struct text *body, struct text *out)
+static enum status handle_metrics(struct scope *sc, struct internal_http *http, const struct text *body,
+                                  struct text *out)
 {
     (void)sc;
     (void)http;
@@ -200,10 +202,8 @@ static enum status handle_ready(struct scope *sc, struct internal_http *http, co
 }
 
 static const struct route routes[] = {
-    {"POST", "/internal/embed", true, handle_embed},
-    {"POST", "/internal/tokenize", true, handle_tokenize},
-    {"GET", "/metrics", false, handle_metrics},
-    {"GET", "/healthz", false, handle_live},
+    {"POST", "/internal/embed", true, handle_embed}, {"POST", "/internal/tokenize", true, handle_tokenize},
+    {"GET", "/metrics", false, handle_metrics},      {"GET", "/healthz", false, handle_live},
     {"GET", "/readyz", false, handle_ready},
 };
 
@@ -218,8 +218,8 @@ static bool is_same_secret(const char *expected, const char *given)
     return difference == 0;
 }
 
-static enum status dispatch(struct scope *sc, struct internal_http *http, struct MHD_Connection *connection, const char *method,
-                            const char *path, const struct request *r, struct text *out)
+static enum status dispatch(struct scope *sc, struct internal_http *http, struct MHD_Connection *connection,
+                            const char *method, const char *path, const struct request *r, struct text *out)
 {
     bool is_known_path = false;
     for (size_t i = 0; i < array_len(routes); i++) {
@@ -292,7 +292,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     return answer(cls, connection, method, path, r);
 }
 
-static void on_completed(void *cls, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
+static void on_completed(void *cls, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode code)
 {
     (void)cls;
     (void)connection;
@@ -336,8 +337,8 @@ enum status internal_http_start(struct scope *sc, const struct settings *setting
 {
     int fd = listen_on(sc, settings->worker_host, settings->worker_port);
     if (fd < 0)
-        return fail(sc, STATUS_UNAVAILABLE, "cannot listen on WORKER_HOST %s, WORKER_PORT %lld: %s", settings->worker_host,
-                    (long long)settings->worker_port, strerror(errno));
+        return fail(sc, STATUS_UNAVAILABLE, "cannot listen on WORKER_HOST %s, WORKER_PORT %lld: %s",
+                    settings->worker_host, (long long)settings->worker_port, strerror(errno));
     struct internal_http *http = must_calloc(1, sizeof *http);
     http->settings = settings;
     http->embedder_socket = must_strdup(embedder_socket);
@@ -347,8 +348,9 @@ enum status internal_http_start(struct scope *sc, const struct settings *setting
     pthread_mutex_init(&http->lock, NULL);
     http->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL, 0, NULL, NULL, on_request, http,
                                     MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS,
-                                    MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
-                                    (unsigned)IDLE_SECONDS, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+                                    MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES,
+                                    MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_NOTIFY_COMPLETED,
+                                    on_completed, NULL, MHD_OPTION_END);
     if (!http->daemon) {
         close(fd);
         internal_http_free(http);

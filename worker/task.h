@@ -1,5 +1,5 @@
-/* One attempt of an operation, in its child process: claim's facts, the database and event connections, progress, and the fence. The
- * functions of tasks.def do the work; task.c does what all kinds share. */
+/* One attempt of an operation, in its child process: claim's facts, the database and event connections, progress, and
+ * the fence. The functions of tasks.def do the work; task.c does what all kinds share. */
 #pragma once
 
 #include "common/config.h"
@@ -10,10 +10,10 @@
 
 struct task {
     const struct settings *settings;
-    struct db *db;          /* its application_name is the task id */
-    struct redis *events;   /* stream database */
+    struct db *db;               /* its application_name is the task id */
+    struct redis *events;        /* stream database */
     const char *embedder_socket; /* Unix socket of the worker's embedder */
-    const char *executable; /* of this program, for helper processes */
+    const char *executable;      /* of this program, for helper processes */
 
     char operation_id[37];
     char task_id[37];
@@ -21,16 +21,19 @@ struct task {
     enum operation_type type;
     int attempt;
     int64_t user_id;
-    int64_t collection_id;  /* row id; 0 when the collection is gone */
+    int64_t collection_id; /* row id; 0 when the collection is gone */
     char collection_uuid[37];
-    const cJSON *config;    /* the operation's config */
+    const cJSON *config; /* the operation's config */
 
     /* Filled by the task as it goes; written to the row and to events. */
     int64_t processed, failed, total; /* total < 0 = not known yet */
-    bool has_committed;     /* something of this attempt is in the database: a soft time limit hands back instead of failing */
+    bool has_committed; /* something of this attempt is in the database: a soft time limit hands back instead of failing
+                         */
+    bool has_progressed; /* a document is: failures are counted from there on */
+    int failures;        /* failures and crashes since the last committed document */
 
     /* Filled by the task for its end. */
-    const char *result_json;     /* `result` of operation_completed; NULL = {} */
+    const char *result_json;        /* `result` of operation_completed; NULL = {} */
     const char *collection_status;  /* what the collection becomes on success: "ready"; NULL = left alone */
     const char *collection_message; /* status_message on success, e.g. "Completed with errors" */
     struct task_runtime *runtime;   /* task.c's own */
@@ -38,24 +41,27 @@ struct task {
 
 enum { TASK_EVENT_ALWAYS = 1 }; /* passes the throttle: first, last, failures, state changes */
 
-/* Publishes an event with operation_id, status and percent added. Best effort: Redis may be away. Progress events closer together
- * than PROGRESS_THROTTLE_MS are dropped unless flags say TASK_EVENT_ALWAYS; when one passes, processed, failed, total, percent
- * and current_file are written to the operation's row too. Also tells the supervisor that the child is alive. */
+/* Publishes an event with operation_id, status and percent added. Best effort: Redis may be away. Progress events
+ * closer together than PROGRESS_THROTTLE_MS are dropped unless flags say TASK_EVENT_ALWAYS; when one passes, processed,
+ * failed, total, percent and current_file are written to the operation's row too. Also tells the supervisor that the
+ * child is alive. */
 void task_event(struct scope *sc, struct task *task, const char *type, double percent, const char *current_file,
                 const char *data_json, int flags);
 /* Tells the supervisor that the child is alive; cheap, call it in every loop. */
 void task_heartbeat(struct task *task);
-/* STATUS_OK to go on; STATUS_CANCELLED (told to stop), STATUS_LOST, or STATUS_TIMEOUT (soft limit: save and return it). Ask between
- * documents and batches. */
+/* STATUS_OK to go on; STATUS_CANCELLED (told to stop), STATUS_LOST, or STATUS_TIMEOUT (soft limit: save and return it).
+ * Ask between documents and batches. */
 enum status task_check(struct scope *sc, struct task *task) must_check;
-/* Ends the transaction that db_begin opened: fence, then COMMIT at once. On any failure the transaction is rolled back. STATUS_LOST means
- * stop now: another attempt owns the operation, or it was cancelled. Sets has_committed. */
+/* In a transaction that makes a document whole: the failures before it count no more. Takes the operation's row lock,
+ * so it comes after the documents. */
+enum status task_progressed(struct scope *sc, struct task *task) must_check;
+/* Ends the transaction that db_begin opened: fence, then COMMIT at once. On any failure the transaction is rolled back.
+ * STATUS_LOST means stop now: another attempt owns the operation, or it was cancelled. Sets has_committed. */
 enum status task_commit(struct scope *sc, struct task *task) must_check;
 
-/* What a row of tasks.def names. Works until done; STATUS_OK = completed. The end itself (status, collection, audit, fence, COMMIT, last
- * event) is task.c's. Must leave nothing half visible whenever it stops. */
+/* What a row of tasks.def names. Works until done; STATUS_OK = completed. The end itself (status, collection, audit,
+ * fence, COMMIT, last event) is task.c's. Must leave nothing half visible whenever it stops. */
 typedef enum status task_function(struct scope *sc, struct task *task);
-/* Called by task.c after a failed, lost or cancelled attempt, by the next one or by maintenance: removes what was left unseen. */
 
 #define TASK(type, function) task_function function;
 #include "worker/tasks/tasks.def"

@@ -19,6 +19,7 @@ struct operation_new {
     int64_t collection_id; /* 0 = none */
     int64_t user_id;
     enum operation_type type;
+    const char *queue;       /* NULL = the kind's; a collection that names its queue has the last word */
     const char *config_json; /* an object, not empty */
     int max_attempts;        /* 0 = 1 + the kind's retries (or DEFAULT_MAX_RETRIES, given as default_retries) */
     int default_retries;

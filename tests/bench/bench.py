@@ -15,6 +15,7 @@ RUN = os.environ["BENCH_RUN"]
 URL = os.environ["OPSTREAM_URL"]
 DATABASE = os.environ["DATABASE_URL"]
 CHUNKS = int(os.environ.get("BENCH_CHUNKS", "100000"))
+PARTS = os.environ.get("BENCH_PARTS", "start accept dispatch index search").split()
 rows = []
 
 
@@ -167,7 +168,7 @@ def write_notes(folder, count):
 
 
 def bench_index(api, folder):
-    write_notes(folder, 1000)
+    write_notes(folder, 500)
     made = api.call("POST", "/api/v2/collections", {"name": "index"})
     while api.call("GET", "/api/v2/collections/" + made["id"])["status"] != "ready":
         time.sleep(0.05)
@@ -189,10 +190,10 @@ def fill(made):
                    f" VALUES ({collection}, '/bench', 'bench', '/bench', 'completed', 1, 2, {CHUNKS}) RETURNING id")
     sql(f"""INSERT INTO chunks (collection_id, document_id, version, ordinal, content, tokens, start_byte, end_byte)
         SELECT {collection}, {document}, 1, i, 'Passage ' || i || ' of the benchmark, with some words of text to be shown with its score.', 16, 0, 80 FROM generate_series(1, {CHUNKS}) i""")
-    # Sums of twelve uniform numbers are near enough to normal ones; a normal vector points in a random direction.
+    # Sums of uniform numbers are near enough to normal ones; a normal vector points in a random direction.
     sql(f"""INSERT INTO vec.g{generation} (chunk_id, document_id, version, embedding)
         SELECT c.id, {document}, 1, l2_normalize(v.e::vector)::halfvec(384) FROM chunks c CROSS JOIN LATERAL (
-            SELECT array_agg(random() + random() + random() + random() - 2 + c.id * 0) AS e FROM generate_series(1, 384)) v
+            SELECT array_agg(random() + random() + random() + random() - 2 + (c.id + i) * 0) AS e FROM generate_series(1, 384) i) v
         WHERE c.collection_id = {collection} AND c.document_id = {document}""")
     begun = time.monotonic()
     sql(f"""BEGIN; SET LOCAL maintenance_work_mem = '1GB'; SET LOCAL max_parallel_maintenance_workers = 0;
@@ -236,11 +237,16 @@ def main():
     user_id = api.call("GET", "/api/auth/me")["id"]
     folder = os.path.join(RUN, "documents", "notes")
     os.makedirs(folder, exist_ok=True)
-    bench_start()
-    bench_accept(folder, user_id)
-    bench_dispatch(api)
-    made = bench_index(api, folder)
-    bench_search(api, made)
+    if "start" in PARTS:
+        bench_start()
+    if "accept" in PARTS:
+        bench_accept(folder, user_id)
+    if "dispatch" in PARTS:
+        bench_dispatch(api)
+    if "index" in PARTS or "search" in PARTS:
+        made = bench_index(api, folder)
+    if "search" in PARTS:
+        bench_search(api, made)
     with open(os.path.join(ROOT, "build", "bench.json"), "w") as file:
         json.dump([{"what": w, "figure": f, "note": n} for w, f, n in rows], file, indent=1)
 

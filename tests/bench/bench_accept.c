@@ -4,7 +4,7 @@
  *
  * bench_accept PORT TOKEN FOLDER CONNECTIONS SECONDS <UUIDS
  * Prints: accepted, seconds, requests refused, median and 99th percentile of the latency in microseconds. */
-#include "common/base.h"
+#include "common/arena.h"
 #include "common/clock.h"
 #include "common/text.h"
 

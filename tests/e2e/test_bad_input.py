@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 from support.client import Client
-from support import documents as docs
 
 NOWHERE = str(uuid.UUID(int=7))
 
@@ -109,15 +108,14 @@ def test_names_in_any_script_come_back_unchanged(user):
     assert user.ask("POST", "/api/v2/collections", {"name": "nul \0 inside"}).status == 422
 
 
-@pytest.mark.parametrize("path, status", [
-    ("/etc", 403), ("/", 403), ("../..", 400), ("relative/path", 400), ("", 400), (None, 400), ("/nul\0byte", 400), ("{root}/../../etc", 403), ("{root}/missing", 400), ("{root}/file.txt", 400), ("{root}2", 403),
+@pytest.mark.parametrize("path", [
+    "/etc", "/", "../..", "relative/path", "", None, "/nul\0byte", "{root}/../../etc", "{root}/missing", "{root}2", "{root}/\ud800", 7, ["{root}"],
 ])
-def test_sources_outside_the_roots_are_refused(stack, user, collection, path, status):
-    docs.write(stack.roots, "file.txt", "a file is no folder")
-    if path:
+def test_sources_outside_the_roots_are_refused(stack, user, collection, path):
+    if isinstance(path, str):
         path = path.replace("{root}", stack.roots)
     answer = user.ask("POST", f"/api/v2/collections/{collection['id']}/sources", {"source_type": "directory", "source_config": {"path": path}, "source_path": path})
-    assert answer.status in {status, 400, 403, 404, 422}, answer
+    assert answer.status in (400, 403, 404, 422), answer
     refused(answer, answer.status)
     assert user.show(collection["id"])["status"] == "ready"
 

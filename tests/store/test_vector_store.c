@@ -270,7 +270,7 @@ static void a_generation_is_dropped_once_nobody_reads_it(void **state)
 
 /* ---- the graph ---- */
 
-enum { MANY = 12000, QUERIES = 20, K = 10 };
+enum { MANY = 6000, QUERIES = 20, K = 10 };
 
 static void write_many(const struct generation *g, int64_t document)
 {

@@ -104,7 +104,7 @@ int store_teardown(void **state)
     return 0;
 }
 
-static const char *first_cell(const char *format, va_list args)
+static printf_like(1, 0) const char *first_cell(const char *format, va_list args)
 {
     scoped(PGresult) *rows = NULL;
     const char *sql = arena_vprintf(&store.sc.arena, format, args);

@@ -13,13 +13,13 @@
 /* Shapes of a BERT encoder and pointers to its weights: row-major fp32, matrices as [out][in], as PyTorch stores them.
  * The pointers stay valid for the life of the backend. */
 struct bert_layer {
-    const float *query_w, *query_b;   /* [hidden][hidden], [hidden] */
+    const float *query_w, *query_b; /* [hidden][hidden], [hidden] */
     const float *key_w, *key_b;
     const float *value_w, *value_b;
     const float *attention_out_w, *attention_out_b;
     const float *attention_norm_w, *attention_norm_b; /* [hidden] */
-    const float *up_w, *up_b;         /* [ffn][hidden], [ffn] */
-    const float *down_w, *down_b;     /* [hidden][ffn], [hidden] */
+    const float *up_w, *up_b;                         /* [ffn][hidden], [ffn] */
+    const float *down_w, *down_b;                     /* [hidden][ffn], [hidden] */
     const float *output_norm_w, *output_norm_b;
 };
 
@@ -34,12 +34,12 @@ struct bert_model {
     const float *position_embeddings; /* [max_positions][hidden] */
     const float *type_embeddings;     /* [types][hidden]; row 0 is used */
     const float *embeddings_norm_w, *embeddings_norm_b;
-    const struct bert_layer *layer;   /* [layers] */
+    const struct bert_layer *layer; /* [layers] */
 };
 
 struct embed_batch {
-    const int32_t *ids;       /* [offsets[count]]; every id in 0 .. vocab - 1 */
-    const int32_t *offsets;   /* [count + 1]; offsets[0] = 0; every sequence has 1 .. max_positions tokens */
+    const int32_t *ids;     /* [offsets[count]]; every id in 0 .. vocab - 1 */
+    const int32_t *offsets; /* [count + 1]; offsets[0] = 0; every sequence has 1 .. max_positions tokens */
     int count;
 };
 
@@ -56,8 +56,11 @@ struct embed_backend_api {
     const char *name; /* "reference", "cpu", "cuda" */
     /* How many devices of this kind there are; 0 = cannot be used here (no GPU, no driver). */
     int (*device_count)(void);
-    /* Packs or uploads the weights. NULL on failure, with a sentence in error[0..error_size). `threads` <= 0 = all cores. */
-    struct embed_backend *(*open)(const struct bert_model *model, int device, int threads, char *error, size_t error_size);
+    /* Packs or uploads the weights. NULL on failure, with a sentence in error[0..error_size). `threads` <= 0 = all
+     * cores. Where device_count() is 0 it always fails, whatever the model (NULL, too), and the sentence says why there
+     * is no device. */
+    struct embed_backend *(*open)(const struct bert_model *model, int device, int threads, char *error,
+                                  size_t error_size);
     /* vectors: [count][hidden] fp32, written only on EMBED_OK. One call at a time per backend. */
     enum embed_result (*run)(struct embed_backend *backend, const struct embed_batch *batch, float *vectors);
     /* Short text such as "NVIDIA H200" or "avx512"; lives as long as the backend. */
@@ -71,5 +74,8 @@ typedef const struct embed_backend_api *(*embed_plugin_entry)(void);
 
 const struct embed_backend_api *embed_backend_reference(void);
 const struct embed_backend_api *embed_backend_cpu(void);
-/* By name: "reference", "cpu", "cuda" (loads the plugin; NULL if it is not there), or "auto" (cuda if a GPU answers, else cpu). */
+/* By name: "reference", "cpu", "cuda" (loads the plugin), or "auto" (cuda if a GPU answers, else cpu). NULL with a
+ * sentence if it cannot be had. */
+const struct embed_backend_api *embed_backend_choose(const char *name, char *error, size_t error_size);
+/* The same; the sentence goes into the log. */
 const struct embed_backend_api *embed_backend_find(const char *name);

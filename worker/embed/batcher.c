@@ -100,8 +100,8 @@ static int bulk_budget(const struct batcher *r)
     return budget > r->largest_budget ? r->largest_budget : (int)budget;
 }
 
-/* Moves jobs that are all taken out of the list, and hands dropped ones back. Called with the lock held; returns the dropped ones with nothing in
- * flight, linked. */
+/* Moves jobs that are all taken out of the list, and hands dropped ones back. Called with the lock held; returns the
+ * dropped ones with nothing in flight, linked. */
 static struct batch_job *unlink_taken(struct batcher *r)
 {
     struct batch_job *over = NULL, **p = &r->jobs;
@@ -168,7 +168,17 @@ static enum embed_result run_part(struct batcher *r, struct batch *b, int from, 
     return result;
 }
 
-/* Runs sequences [from, from + count). What does not fit into memory, or is refused, is tried in halves until the single text is known. */
+/* A model with damaged weights may give NaN, which no vector store takes. */
+static bool is_finite(const float *vector, int dim)
+{
+    float sum = 0; /* 0 as long as all are finite: infinity and NaN times 0 are NaN */
+    for (int i = 0; i < dim; i++)
+        sum += vector[i] * 0;
+    return sum == 0;
+}
+
+/* Runs sequences [from, from + count). What does not fit into memory, or is refused, is tried in halves until the
+ * single text is known. */
 static void run_range(struct batcher *r, struct batch *b, int from, int count)
 {
     enum embed_result result = run_part(r, b, from, count);
@@ -181,13 +191,20 @@ static void run_range(struct batcher *r, struct batch *b, int from, int count)
         run_range(r, b, from + count / 2, count - count / 2);
         return;
     }
-    enum status status = result == EMBED_OK ? STATUS_OK : result == EMBED_OUT_OF_MEMORY ? STATUS_NO_SPACE : STATUS_INVALID;
-    const char *problem = result == EMBED_OUT_OF_MEMORY ? "the device has not enough memory for this text" : "the model refuses this text";
+    enum status status = result == EMBED_OK              ? STATUS_OK
+                         : result == EMBED_OUT_OF_MEMORY ? STATUS_NO_SPACE
+                                                         : STATUS_INVALID;
+    const char *problem = result == EMBED_OUT_OF_MEMORY ? "the device has not enough memory for this text"
+                                                        : "the model refuses this text";
     for (int i = from; i < from + count; i++) {
         struct place *p = &b->places[i];
+        const float *vector = b->vectors + (size_t)i * (size_t)b->dim;
+        if (status == STATUS_OK && !is_finite(vector, b->dim)) {
+            settle(r, p->job, p->index, STATUS_INVALID, "the model gives no finite vector for this text");
+            continue;
+        }
         if (status == STATUS_OK)
-            memcpy(p->job->vectors + p->index * (size_t)b->dim, b->vectors + (size_t)i * (size_t)b->dim,
-                   (size_t)b->dim * sizeof(float));
+            memcpy(p->job->vectors + p->index * (size_t)b->dim, vector, (size_t)b->dim * sizeof(float));
         settle(r, p->job, p->index, status, problem);
     }
 }
@@ -247,7 +264,8 @@ static void *compute(void *cls)
 }
 
 struct batcher *batcher_new(const struct embed_backend_api *api, int batch_tokens,
-                            void (*on_done)(void *context, struct batch_job *job), void (*on_lost)(void *context), void *context)
+                            void (*on_done)(void *context, struct batch_job *job), void (*on_lost)(void *context),
+                            void *context)
 {
     struct batcher *r = must_calloc(1, sizeof *r);
     r->api = api;
@@ -297,7 +315,8 @@ void batcher_drop(struct batcher *r, struct batch_job *job)
     pthread_mutex_unlock(&r->lock);
 }
 
-void batcher_totals(struct batcher *r, int64_t *out_tokens, int64_t *out_texts, int64_t *out_batches, int64_t *out_busy_us)
+void batcher_totals(struct batcher *r, int64_t *out_tokens, int64_t *out_texts, int64_t *out_batches,
+                    int64_t *out_busy_us)
 {
     pthread_mutex_lock(&r->lock);
     *out_tokens = r->tokens;

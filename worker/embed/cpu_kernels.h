@@ -249,10 +249,12 @@ static KERNEL void NAME(attention)(const float *qkv, int t, int h, int heads, fl
                 keys[(size_t)c * (size_t)padded + j] = j < t ? k[(size_t)j * ld + c] : 0;
         }
         int i = 0;
+        /* clang-format off */
         for (; i + NAME(QUERIES) <= t; i += NAME(QUERIES))
             NAME(attend)(NAME(QUERIES), q + (size_t)i * ld, ld, keys, padded, v, ld, t, d, scale, scores, out + (size_t)i * (size_t)h + head * d, (size_t)h);
         for (; i < t; i++)
             NAME(attend)(1, q + (size_t)i * ld, ld, keys, padded, v, ld, t, d, scale, scores, out + (size_t)i * (size_t)h + head * d, (size_t)h);
+        /* clang-format on */
     }
 }
 

@@ -505,9 +505,9 @@ int embedder_main(const struct settings *settings, int device, const char *socke
     e.signal_fd = term_signals();
     e.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     e.done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    e.api = embed_backend_find(settings->embedding_backend);
+    e.api = embed_backend_choose(settings->embedding_backend, error, sizeof error);
     if (!e.api) {
-        log_error("no_backend", log_text("EMBEDDING_BACKEND", settings->embedding_backend));
+        log_error("no_backend", log_text("EMBEDDING_BACKEND", settings->embedding_backend), log_text("reason", error));
         return EXIT_UNUSABLE;
     }
     e.batcher = batcher_new(e.api, (int)settings->embedding_batch_tokens, on_done, on_lost, &e);

@@ -3,6 +3,7 @@
 #include "common/json.h"
 #include "worker/embed/safetensors.h"
 
+#include <errno.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,11 +43,16 @@ static cJSON *read_json(struct opening *o, const char *name, bool *out_bad)
     *out_bad = false;
     snprintf(path, sizeof path, "%s/%s", o->folder, name);
     FILE *f = fopen(path, "rbe");
-    if (!f)
+    if (!f && errno == ENOENT)
         return NULL;
+    if (!f) {
+        *out_bad = true;
+        refuse(o, "%s: %s", name, strerror(errno));
+        return NULL;
+    }
     scoped_text t = {.max_len = LARGEST_CONFIG_BYTES};
     char buffer[16384];
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0;)
+    for (size_t n; !t.is_cut && (n = fread(buffer, 1, sizeof buffer, f)) > 0;)
         text_append(&t, buffer, n);
     fclose(f);
     struct scope sc;
@@ -83,14 +89,18 @@ static bool read_config(struct opening *o)
         return refuse(o, "config.json: hidden_act is not gelu");
     if (strcmp(json_get_text(config, "position_embedding_type", "absolute"), "absolute") != 0)
         return refuse(o, "config.json: position_embedding_type is not absolute");
-    if (!read_size(o, config, "num_hidden_layers", MOST_LAYERS, &b->layers) || !read_size(o, config, "hidden_size", 16384, &b->hidden) ||
-        !read_size(o, config, "num_attention_heads", 1024, &b->heads) || !read_size(o, config, "intermediate_size", 65536, &b->ffn) ||
+    if (!read_size(o, config, "num_hidden_layers", MOST_LAYERS, &b->layers) ||
+        !read_size(o, config, "hidden_size", 16384, &b->hidden) ||
+        !read_size(o, config, "num_attention_heads", 1024, &b->heads) ||
+        !read_size(o, config, "intermediate_size", 65536, &b->ffn) ||
         !read_size(o, config, "vocab_size", 1 << 22, &b->vocab) ||
         !read_size(o, config, "max_position_embeddings", 1 << 17, &b->max_positions))
         return false;
     if (b->hidden % b->heads != 0)
         return refuse(o, "config.json: hidden_size is no multiple of num_attention_heads");
     b->norm_epsilon = (float)json_get_real(config, "layer_norm_eps", 1e-12);
+    if (!(b->norm_epsilon > 0 && b->norm_epsilon < 1))
+        return refuse(o, "config.json: layer_norm_eps must be between 0 and 1");
     o->m->dim = b->hidden;
     return true;
 }
@@ -122,29 +132,33 @@ static bool read_pooling(struct opening *o, const char *folder)
     return true;
 }
 
-/* Transformer, Pooling, Normalize in this order; the last has no folder. */
+/* A module's folder is one below the model's, never elsewhere. */
+static bool is_plain_name(const char *path)
+{
+    return *path && *path != '.' && !strchr(path, '/') && strlen(path) <= 255;
+}
+
+/* Transformer, Pooling and, if vectors have length 1, Normalize: each once, in this order. The last has no folder. */
 static bool read_modules(struct opening *o)
 {
     bool is_bad;
     scoped(cJSON) *modules = read_json(o, "modules.json", &is_bad);
     if (!modules)
         return is_bad ? false : refuse(o, "there is no modules.json: not a sentence-transformers folder");
-    bool has_pooling = false;
-    for (const cJSON *m = modules->child; m; m = m->next) {
-        const char *type = json_get_text(m, "type", "");
-        if (ends_with(type, ".Transformer"))
-            continue;
-        if (ends_with(type, ".Pooling")) {
-            has_pooling = true;
-            if (!read_pooling(o, json_get_text(m, "path", "1_Pooling")))
-                return false;
-        } else if (ends_with(type, ".Normalize")) {
-            o->m->bert.normalise = 1;
-        } else {
-            return refuse(o, "modules.json: the module %s is not known", type);
-        }
+    static const char *const order[] = {".Transformer", ".Pooling", ".Normalize"};
+    size_t count = 0;
+    for (const cJSON *m = cJSON_IsArray(modules) ? modules->child : NULL; m; m = m->next, count++) {
+        const char *type = json_get_text(m, "type", ""), *path = json_get_text(m, "path", "1_Pooling");
+        if (count == array_len(order) || !ends_with(type, order[count]))
+            return refuse(o, "modules.json: %.100s as module %zu is not known: Transformer, Pooling, Normalize are",
+                          type, count + 1);
+        if (count == 1 && !is_plain_name(path))
+            return refuse(o, "modules.json: the pooling's path is not a folder's name");
+        if (count == 1 && !read_pooling(o, path))
+            return false;
     }
-    return has_pooling ? true : refuse(o, "modules.json: there is no pooling");
+    o->m->bert.normalise = count == array_len(order);
+    return count >= 2 ? true : refuse(o, "modules.json: there is no pooling");
 }
 
 static bool read_sentence_config(struct opening *o)
@@ -155,7 +169,8 @@ static bool read_sentence_config(struct opening *o)
         return false;
     int64_t most = json_get_int(config, "max_seq_length", o->m->bert.max_positions);
     if (most < 3 || most > o->m->bert.max_positions)
-        return refuse(o, "sentence_bert_config.json: max_seq_length must be between 3 and %d", o->m->bert.max_positions);
+        return refuse(o, "sentence_bert_config.json: max_seq_length must be between 3 and %d",
+                      o->m->bert.max_positions);
     o->m->max_tokens = (int)most;
     scoped(cJSON) *prompts_file = read_json(o, "config_sentence_transformers.json", &is_bad);
     if (is_bad)
@@ -205,7 +220,8 @@ static const float *weights(struct opening *o, const char *name, int64_t rows, i
         refuse(o, "model.safetensors: %s is missing or damaged", name);
         return NULL;
     }
-    bool fits = columns ? t.dims == 2 && t.shape[0] == rows && t.shape[1] == columns : t.dims == 1 && t.shape[0] == rows;
+    bool fits = columns ? t.dims == 2 && t.shape[0] == rows && t.shape[1] == columns
+                        : t.dims == 1 && t.shape[0] == rows;
     if (!fits) {
         refuse(o, "model.safetensors: %s has another shape than config.json says", name);
         return NULL;
@@ -267,7 +283,8 @@ static bool read_weights(struct opening *o)
     b->type_embeddings = weights(o, "embeddings.token_type_embeddings.weight", types.shape[0], b->hidden);
     b->embeddings_norm_w = weights(o, "embeddings.LayerNorm.weight", b->hidden, 0);
     b->embeddings_norm_b = weights(o, "embeddings.LayerNorm.bias", b->hidden, 0);
-    if (!b->word_embeddings || !b->position_embeddings || !b->type_embeddings || !b->embeddings_norm_w || !b->embeddings_norm_b)
+    if (!b->word_embeddings || !b->position_embeddings || !b->type_embeddings || !b->embeddings_norm_w ||
+        !b->embeddings_norm_b)
         return false;
     b->layer = o->m->memory->layers;
     for (int i = 0; i < b->layers; i++) {

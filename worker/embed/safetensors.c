@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -46,9 +48,11 @@ struct safetensors *safetensors_open(const char *path, char *error, size_t error
     struct safetensors *st = must_calloc(1, sizeof *st);
     const char *problem = NULL;
     struct stat info;
-    scoped_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size <= 0) {
-        problem = errno ? strerror(errno) : "it is empty";
+    scoped_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of this name must not hold us up */
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        problem = strerror(errno);
+    } else if (!S_ISREG(info.st_mode) || info.st_size <= 0) {
+        problem = "it is no file, or empty";
     } else {
         st->map_len = (size_t)info.st_size;
         st->map = mmap(NULL, st->map_len, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -89,6 +93,16 @@ static int read_type(const char *name, struct tensor *out, size_t *out_bytes)
     return 0;
 }
 
+/* A whole number in 0 .. most, which a double holds exactly. */
+static bool read_whole(const cJSON *n, double most, int64_t *out)
+{
+    if (!cJSON_IsNumber(n) || !(n->valuedouble >= 0 && n->valuedouble <= most) ||
+        n->valuedouble != floor(n->valuedouble))
+        return false;
+    *out = (int64_t)n->valuedouble;
+    return true;
+}
+
 static int read_shape(const cJSON *list, struct tensor *out)
 {
     out->dims = 0;
@@ -96,11 +110,11 @@ static int read_shape(const cJSON *list, struct tensor *out)
     if (!cJSON_IsArray(list))
         return -1;
     for (const cJSON *e = list->child; e; e = e->next) {
-        if (!cJSON_IsNumber(e) || e->valuedouble < 1 || e->valuedouble > 1e9 || out->dims == TENSOR_MAX_DIMS)
+        int64_t n;
+        if (out->dims == TENSOR_MAX_DIMS || !read_whole(e, 1e9, &n) || n == 0 ||
+            __builtin_mul_overflow(out->count, n, &out->count))
             return -1;
-        out->shape[out->dims++] = (int64_t)e->valuedouble;
-        if (__builtin_mul_overflow(out->count, (int64_t)e->valuedouble, &out->count))
-            return -1;
+        out->shape[out->dims++] = n;
     }
     return 0;
 }
@@ -110,16 +124,18 @@ int safetensors_find(const struct safetensors *st, const char *name, struct tens
     const cJSON *entry = cJSON_GetObjectItemCaseSensitive(st->header, name);
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");
     const cJSON *begin = cJSON_GetArrayItem(offsets, 0), *end = cJSON_GetArrayItem(offsets, 1);
-    struct tensor t;
-    size_t element = 0;
-    if (!cJSON_IsObject(entry) || !cJSON_IsNumber(begin) || !cJSON_IsNumber(end) ||
+    struct tensor t = {0};
+    size_t element = 0, bytes;
+    int64_t from, to;
+    if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 ||
         read_type(json_get_text(entry, "dtype", ""), &t, &element) != 0 ||
         read_shape(cJSON_GetObjectItemCaseSensitive(entry, "shape"), &t) != 0)
         return -1;
-    double from = begin->valuedouble, to = end->valuedouble;
-    if (from < 0 || to < from || to > (double)st->data_len || to - from != (double)t.count * (double)element)
+    double most = (double)(st->data_len < (size_t)1 << 53 ? st->data_len : (size_t)1 << 53);
+    if (!read_whole(begin, most, &from) || !read_whole(end, most, &to) || to < from ||
+        __builtin_mul_overflow((size_t)t.count, element, &bytes) || (size_t)(to - from) != bytes)
         return -1;
-    t.bytes = st->data + (size_t)from;
+    t.bytes = st->data + from;
     *out = t;
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Reading a source into a collection, as INDEX and APPEND do: scan and register (ingest_scan.c), then extract, chunk, embed and write
- * (ingest_write.c). What was committed stays, so a later attempt goes on from there. */
+/* Reading a source into a collection, as INDEX and APPEND do: scan and register (ingest_scan.c), then extract, chunk,
+ * embed and write (ingest_write.c). What was committed stays, so a later attempt goes on from there. */
 #pragma once
 
 #include "common/store/document_store.h"
@@ -30,10 +30,14 @@ struct ingest {
     const char *first_problem; /* reason of the first failed document */
 };
 
-/* Walks the source and brings `documents` up to date with it. STATUS_UNAVAILABLE when the source is away: never "all deleted". */
+/* Walks the source and brings `documents` up to date with it. STATUS_UNAVAILABLE when the source is away: never "all
+ * deleted". */
 enum status ingest_scan(struct scope *sc, struct ingest *in) must_check;
-/* Reads, chunks, embeds and writes every pending document of the source. */
+/* Reads, chunks, embeds and writes every pending document of the collection. */
 enum status ingest_write(struct scope *sc, struct ingest *in) must_check;
+/* Fences, then counts the collection's documents anew; `vectors` is added to its vectors. Within a transaction that
+ * task_commit() ends. */
+enum status ingest_recount(struct scope *sc, struct ingest *in, int64_t vectors) must_check;
 /* Builds the generation's graph when it has grown past EXACT_SCAN_ROWS. */
 enum status ingest_build_graph(struct scope *sc, struct ingest *in) must_check;
 /* Runs one long statement, keeping the supervisor informed and stopping when the task is told to. */

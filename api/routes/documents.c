@@ -1,0 +1,172 @@
+/* A collection's documents: list, one, its file, how many failed. */
+#include "api/guard.h"
+#include "api/router.h"
+#include "api/views.h"
+#include "common/source/directory.h"
+#include "common/store/document_view.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+static const char *const states[] = {"pending", "processing", "completed", "failed", "deleted", NULL};
+
+enum status documents_list(struct request *r)
+{
+    int page, per_page;
+    struct collection c;
+    const char *wanted = NULL;
+    scoped(PGresult) *rows = NULL;
+    enum status s = request_page(r, &page, &per_page);
+    if (s == STATUS_OK)
+        s = guard_readable(r, r->params[0], &c, NULL);
+    if (s == STATUS_OK)
+        s = guard_filter(r, request_query(r, "status"), "status", states, &wanted);
+    if (s == STATUS_OK)
+        s = document_view_list(r->sc, r->db, c.id, wanted, per_page, (int64_t)(page - 1) * per_page, &rows);
+    if (s == STATUS_OK)
+        view_reply_page(r, "documents", &schema_DOCUMENT, rows, page, per_page);
+    return s;
+}
+
+/* The document of the path's second parameter, which must be of the collection of the first. */
+static enum status find_document(struct request *r, bool must_own, PGresult **out)
+{
+    struct collection c;
+    scoped(PGresult) *rows = NULL;
+    enum status s = must_own ? guard_owned(r, r->params[0], &c, NULL) : guard_readable(r, r->params[0], &c, NULL);
+    if (s == STATUS_OK)
+        s = document_view_find(r->sc, r->db, r->params[1], &rows);
+    if (s != STATUS_OK)
+        return s;
+    if (db_int(rows, 0, "collection_row_id", 0) != c.id)
+        return fail(r->sc, STATUS_FORBIDDEN, "This document belongs to another collection");
+    *out = rows;
+    rows = NULL;
+    return STATUS_OK;
+}
+
+enum status documents_show(struct request *r)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = find_document(r, false, &rows);
+    if (s == STATUS_OK)
+        view_write(reply_json(r, 200), NULL, &schema_DOCUMENT, rows, 0);
+    return s;
+}
+
+/* ---- content ---- */
+
+static unsigned char hex_byte(const char *hex)
+{
+    const char digits[3] = {hex[0], hex[1], '\0'};
+    return (unsigned char)strtoul(digits, NULL, 16);
+}
+
+/* Paths are bytes; an embedded NUL cannot be, as the file system knows none. */
+static const char *path_of(struct request *r, const PGresult *rows, size_t *out_len)
+{
+    const char *hex = db_text(rows, 0, "path_hex");
+    size_t len = strlen(hex) / 2;
+    char *path = arena_alloc(&r->sc->arena, len + 1);
+    for (size_t i = 0; i < len; i++)
+        path[i] = (char)hex_byte(hex + i * 2);
+    path[len] = '\0';
+    *out_len = len;
+    return path;
+}
+
+/* inline; filename*=UTF-8''… (RFC 6266): everything but unreserved characters is percent-encoded. */
+static const char *disposition(struct request *r, const char *name)
+{
+    scoped_text t = {0};
+    text_puts(&t, "inline; filename*=UTF-8''");
+    for (const char *p = name; *p; p++) {
+        bool is_plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+                        strchr("-._~", *p);
+        if (is_plain)
+            text_putc(&t, *p);
+        else
+            text_printf(&t, "%%%02X", (unsigned char)*p);
+    }
+    return arena_strdup(&r->sc->arena, text_str(&t));
+}
+
+/* A stored type goes into a header, so nothing but what types are made of. */
+static const char *content_type(struct request *r, const char *mime_type)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&-^_.+/;= ";
+    if (!mime_type || !*mime_type || !strchr(mime_type, '/') || mime_type[strspn(mime_type, allowed)])
+        return "application/octet-stream";
+    return arena_strdup(&r->sc->arena, mime_type);
+}
+
+enum status documents_content(struct request *r)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = find_document(r, false, &rows);
+    if (s != STATUS_OK)
+        return s;
+    size_t len = 0;
+    const char *path = path_of(r, rows, &len);
+    scoped_fd int fd = -1;
+    struct stat facts;
+    s = source_open_file(r->sc, r->api->settings->source_roots, path, len, &fd);
+    if (s != STATUS_OK)
+        return s;
+    if (fstat(fd, &facts) != 0 || !S_ISREG(facts.st_mode))
+        return fail(r->sc, STATUS_INVALID, "The document is not a regular file");
+    reply_empty(r, 200);
+    r->reply.content_type = content_type(r, db_text(rows, 0, "mime_type"));
+    r->reply.file_bytes = facts.st_size;
+    r->reply.file_fd = fd;
+    fd = -1;
+    reply_header(r, "Content-Disposition", disposition(r, db_text(rows, 0, "file_name")));
+    reply_header(r, "Cache-Control", "private, max-age=3600");
+    return STATUS_OK;
+}
+
+/* ---- failed ones ---- */
+
+enum status documents_failed_count(struct request *r)
+{
+    struct collection c;
+    struct failed_documents n;
+    enum status s = guard_readable(r, r->params[0], &c, NULL);
+    if (s == STATUS_OK)
+        s = document_view_failed(r->sc, r->db, c.id, request_query_bool(r, "retryable_only", false), &n);
+    if (s != STATUS_OK)
+        return s;
+    struct text *t = reply_json(r, 200);
+    json_open(t, NULL, '{');
+    json_int(t, "transient", n.transient);
+    json_int(t, "permanent", n.permanent);
+    json_int(t, "unknown", n.unknown);
+    json_int(t, "total", n.total);
+    json_close(t, '}');
+    return STATUS_OK;
+}
+
+static enum status not_yet(struct request *r)
+{
+    return fail(r->sc, STATUS_NOT_IMPLEMENTED,
+                "Retrying single documents is not available in this version; add the source again: its failed "
+                "documents are read again");
+}
+
+enum status documents_retry(struct request *r)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = find_document(r, true, &rows);
+    if (s != STATUS_OK)
+        return s;
+    if (strcmp(db_text(rows, 0, "status"), "failed") != 0)
+        return fail(r->sc, STATUS_INVALID, "Only failed documents can be retried");
+    return not_yet(r);
+}
+
+enum status documents_retry_failed(struct request *r)
+{
+    struct collection c;
+    enum status s = guard_owned(r, r->params[0], &c, NULL);
+    return s == STATUS_OK ? not_yet(r) : s;
+}

@@ -1,0 +1,8 @@
+-- One collection as clients see it; no row: unknown or deleted. $1 collection uuid
+SELECT c.uuid AS id, c.name, c.description, c.owner_id, 'collection_' || replace(c.uuid::text, '-', '_') AS vector_store_name, c.embedding_model,
+    c.quantization, c.chunk_size, c.chunk_overlap, c.chunking_strategy, c.chunking_config, c.is_public, c.metadata, c.extraction_config,
+    to_iso(c.created_at) AS created_at, to_iso(c.updated_at) AS updated_at, c.document_count, c.vector_count, c.total_size_bytes, c.status,
+    c.status_message, c.error_count, c.sync_mode, c.sync_interval_minutes, to_iso(c.sync_paused_at) AS sync_paused_at,
+    to_iso(c.sync_next_run_at) AS sync_next_run_at, to_iso(c.sync_last_run_started_at) AS sync_last_run_started_at,
+    to_iso(c.sync_last_run_completed_at) AS sync_last_run_completed_at, c.sync_last_run_status, c.sync_last_error, c.id AS row_id
+FROM collections c WHERE c.uuid = $1::uuid AND c.deleted_at IS NULL

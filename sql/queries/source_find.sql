@@ -1,0 +1,7 @@
+-- $1 collection row id, $2 source id or null, $3 path or null
+SELECT s.id, c.uuid AS collection_id, s.source_type, s.source_path, s.source_config, s.document_count, s.size_bytes,
+    to_iso(s.last_run_started_at) AS last_run_started_at, to_iso(s.last_run_completed_at) AS last_run_completed_at, s.last_run_status,
+    s.last_error, to_iso(s.last_indexed_at) AS last_indexed_at, to_iso(s.created_at) AS created_at, to_iso(s.updated_at) AS updated_at
+FROM sources s JOIN collections c ON c.id = s.collection_id
+WHERE s.collection_id = $1::bigint AND (s.id = $2::bigint OR s.source_path = $3::text)
+ORDER BY s.id LIMIT 1

@@ -1,0 +1,11 @@
+-- A page of a collection's sources; one row comes back even for an empty page: it carries the total.
+-- $1 collection row id, $2 limit, $3 offset
+SELECT t.total, p.*
+FROM (SELECT count(*) AS total FROM sources WHERE collection_id = $1::bigint) t
+LEFT JOIN LATERAL (
+    SELECT s.id, c.uuid AS collection_id, s.source_type, s.source_path, s.source_config, s.document_count, s.size_bytes,
+    to_iso(s.last_run_started_at) AS last_run_started_at, to_iso(s.last_run_completed_at) AS last_run_completed_at, s.last_run_status,
+    s.last_error, to_iso(s.last_indexed_at) AS last_indexed_at, to_iso(s.created_at) AS created_at, to_iso(s.updated_at) AS updated_at
+    FROM sources s JOIN collections c ON c.id = s.collection_id
+    WHERE s.collection_id = $1::bigint ORDER BY s.id LIMIT $2::integer OFFSET $3::bigint
+) p ON true

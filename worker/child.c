@@ -1,0 +1,119 @@
+#include "worker/child.h"
+
+#include "common/log.h"
+#include "worker/spawn.h"
+#include "worker/task_run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static const char IDLE_NAME[] = "opstream-worker idle";
+
+static volatile sig_atomic_t is_told; /* owner: the signal handler and the loop below */
+
+static void on_term(int signal_number)
+{
+    (void)signal_number;
+    is_told = 1;
+}
+
+static void set_signals(void)
+{
+    struct sigaction act = {.sa_handler = on_term};
+    sigaction(SIGTERM, &act, NULL);
+    signal(SIGINT, SIG_IGN); /* a terminal's Ctrl-C is the supervisor's to deal with */
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void say(const struct report *report)
+{
+    ssize_t n;
+    do {
+        n = send(SPAWN_FD, report, sizeof *report, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+}
+
+static void forward_metric(enum metric m, enum metric_action action, const char *label1, const char *label2,
+                           double amount)
+{
+    struct report r = {.kind = REPORT_METRIC};
+    r.metric.metric = m;
+    r.metric.action = action;
+    r.metric.amount = amount;
+    r.metric.has_label1 = label1 != NULL;
+    r.metric.has_label2 = label2 != NULL;
+    snprintf(r.metric.label1, sizeof r.metric.label1, "%s", label1 ? label1 : "");
+    snprintf(r.metric.label2, sizeof r.metric.label2, "%s", label2 ? label2 : "");
+    say(&r);
+}
+
+/* So that nobody who ends the sessions of this task finds ours. */
+static void leave_session(struct db *db)
+{
+    struct scope sc;
+    scope_init(&sc, NULL);
+    db_rename(db, IDLE_NAME);
+    if (db_run(&sc, db, "SELECT set_config('application_name', $1::text, false)", NULL, IDLE_NAME) != STATUS_OK)
+        db_disconnect(db);
+    scope_done(&sc);
+}
+
+static void run_one(const struct task_host *host, const struct order *order)
+{
+    struct report r = {.kind = REPORT_END};
+    is_told = 0;
+    task_execute(host, order->operation_id, order->task_id, order->worker_id, &r.end);
+    say(&r);
+    leave_session(host->db);
+}
+
+/* Connected ahead of the first task. Whether it works shows then. */
+static void connect_ahead(const struct task_host *host)
+{
+    leave_session(host->db);
+    struct scope sc;
+    scope_init(&sc, NULL);
+    if (redis_run(&sc, host->events, NULL, "PING") != STATUS_OK)
+        log_debug("child_without_redis", log_text("problem", sc.problem_text));
+    scope_done(&sc);
+}
+
+static void serve(const struct task_host *host)
+{
+    struct order order;
+    for (;;) {
+        ssize_t n = recv(SPAWN_FD, &order, sizeof order, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n != (ssize_t)sizeof order)
+            return; /* the supervisor wants no more of us, or is gone */
+        if (order.kind == ORDER_RUN)
+            run_one(host, &order);
+    }
+}
+
+int child_main(const struct settings *settings, const char *embedder_socket)
+{
+    log_set_program("task");
+    set_signals();
+    metrics_forward(forward_metric);
+    struct task_host host = {
+        .settings = settings,
+        .db = db_new(&(struct db_options){.url = settings->database_url, .application_name = IDLE_NAME}),
+        .events = redis_new(&(struct redis_options){
+            .url = settings->redis_url, .database = (int)settings->redis_stream_db, .prefix = settings->redis_prefix}),
+        .embedder_socket = embedder_socket,
+        .channel = SPAWN_FD,
+        .is_told = &is_told,
+    };
+    connect_ahead(&host);
+    say(&(struct report){.kind = REPORT_READY});
+    serve(&host);
+    redis_free(host.events);
+    db_free(host.db);
+    return 0;
+}

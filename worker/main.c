@@ -1,0 +1,131 @@
+/* opstream-worker: one program in several roles. Without arguments it is the supervisor, which starts the others. */
+#include "common/config.h"
+#include "common/log.h"
+#include "common/message.h"
+#include "common/version.h"
+#include "worker/by_hand.h"
+#include "worker/child.h"
+#include "worker/embed/embedder.h"
+#include "worker/extract/extract.h"
+#include "worker/supervisor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { EXIT_USAGE = 2 };
+
+struct role {
+    const char *option;
+    int values;        /* how many arguments follow it */
+    const char *usage; /* NULL = for the program's own use */
+    int (*run)(const struct settings *settings, char **values);
+};
+
+static int run_embedder(const struct settings *settings, char **values)
+{
+    char *end;
+    long device = strtol(values[0], &end, 10);
+    if (*end || end == values[0] || device < 0 || device > 1023) {
+        fprintf(stderr, "opstream-worker: `%s` is not the number of a device\n", values[0]);
+        return EXIT_USAGE;
+    }
+    return embedder_main(settings, (int)device, values[1]);
+}
+
+static int run_child(const struct settings *settings, char **values)
+{
+    return child_main(settings, values[0]);
+}
+
+static int run_by_hand(const struct settings *settings, char **values)
+{
+    if (!uuid_is_valid(values[0])) {
+        fprintf(stderr, "opstream-worker: `%s` is not the UUID of an operation\n", values[0]);
+        return EXIT_USAGE;
+    }
+    return by_hand_run(settings, values[0]);
+}
+
+static int run_supervisor(const struct settings *settings, char **values)
+{
+    (void)values;
+    return supervisor_run(settings);
+}
+
+static const struct role roles[] = {
+    {NULL, 0, "", run_supervisor},
+    {"--task", 1, "--task UUID      runs one operation in the foreground", run_by_hand},
+    {"--embedder", 2, NULL, run_embedder},
+    {"--child", 1, NULL, run_child},
+};
+
+static int help(void)
+{
+    scoped_text t = {0};
+    text_puts(&t, "opstream-worker: takes operations from the queues and carries them out.\n\n"
+                  "  opstream-worker                  runs until SIGTERM\n");
+    for (size_t i = 1; i < array_len(roles); i++) {
+        if (roles[i].usage)
+            text_printf(&t, "  opstream-worker %s\n", roles[i].usage);
+    }
+    text_puts(&t, "  opstream-worker --version        prints the version\n"
+                  "  opstream-worker --help           prints this\n\n");
+    settings_help(&t, SETTING_WORKER);
+    fwrite(t.data, 1, t.len, stdout);
+    return fflush(stdout) == 0 ? 0 : 1;
+}
+
+static const struct role *find_role(int argc, char **argv)
+{
+    for (size_t i = 0; i < array_len(roles); i++) {
+        bool is_named = argc < 2 ? !roles[i].option : roles[i].option && strcmp(argv[1], roles[i].option) == 0;
+        if (is_named)
+            return &roles[i];
+    }
+    return NULL;
+}
+
+static int run_role(const struct role *role, char **values)
+{
+    struct scope sc;
+    struct settings settings;
+    scope_init(&sc, NULL);
+    if (settings_load(&sc, &settings, SETTING_WORKER) != STATUS_OK) {
+        fprintf(stderr, "opstream-worker: these settings cannot be used:\n%s\n", sc.problem_text);
+        scope_done(&sc);
+        return EXIT_USAGE;
+    }
+    scope_done(&sc);
+    log_set_program("worker");
+    log_set_level(settings.log_level);
+    int exit_status = role->run(&settings, values);
+    settings_done(&settings);
+    return exit_status;
+}
+
+int main(int argc, char **argv)
+{
+    /* The one role that reads no settings: it is handed everything, and is trusted with nothing. */
+    if (argc >= 2 && strcmp(argv[1], "--extractor") == 0)
+        return extractor_main(argc, argv);
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return help();
+    if (argc == 2 && strcmp(argv[1], "--version") == 0)
+        return puts("opstream-worker " OPSTREAM_VERSION) < 0 ? 1 : 0;
+    const struct role *role = find_role(argc, argv);
+    if (!role) {
+        fprintf(stderr, "opstream-worker: `%s` is no option; --help tells what there is\n", argv[1]);
+        return EXIT_USAGE;
+    }
+    if (argc > 2 + role->values) {
+        fprintf(stderr, "opstream-worker: `%s` is one argument too many\n", argv[2 + role->values]);
+        return EXIT_USAGE;
+    }
+    if (role->option && argc < 2 + role->values) {
+        fprintf(stderr, "opstream-worker: %s needs %d more argument%s\n", role->option, role->values,
+                role->values == 1 ? "" : "s");
+        return EXIT_USAGE;
+    }
+    return run_role(role, argv + 2);
+}

@@ -1,0 +1,59 @@
+/* What supervisor and task child say to each other: whole packets over a SOCK_SEQPACKET pair. */
+#pragma once
+
+#include "common/metrics.h"
+#include "common/operation.h"
+
+#include <stdint.h>
+
+enum { REASON_BYTES = 640, LABEL_BYTES = 48 };
+
+enum order_kind {
+    ORDER_RUN = 1, /* an operation that was claimed for this child */
+    ORDER_STOP,    /* stop it: cancelled, or the worker ends */
+};
+
+struct order {
+    uint32_t kind;
+    char operation_id[37];
+    char task_id[37];
+    char worker_id[64];
+};
+
+/* How an attempt ended, as its child tells it. */
+enum task_outcome {
+    TASK_COMPLETED, /* committed */
+    TASK_FAILED,    /* committed */
+    TASK_HAND_BACK, /* to be given back by the supervisor, with the delay and reason below */
+    TASK_STOPPED,   /* told to stop */
+    TASK_LOST,      /* not ours any more */
+};
+
+struct task_end {
+    uint32_t outcome; /* enum task_outcome */
+    uint32_t class;   /* enum error_class */
+    bool is_counted;  /* as a failure, when given back */
+    double delay_seconds;
+    double seconds, cpu_seconds, peak_bytes;
+    char reason[REASON_BYTES]; /* fit for clients */
+};
+
+enum report_kind {
+    REPORT_READY = 1, /* waits for work */
+    REPORT_ALIVE,
+    REPORT_METRIC,
+    REPORT_END,
+};
+
+struct report {
+    uint32_t kind;
+    union {
+        struct task_end end;
+        struct {
+            uint32_t metric, action;
+            double amount;
+            bool has_label1, has_label2;
+            char label1[LABEL_BYTES], label2[LABEL_BYTES];
+        } metric;
+    };
+};

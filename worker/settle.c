@@ -1,0 +1,143 @@
+#include "worker/settle.h"
+
+#include "build/queries.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/store/operation_store.h"
+#include "worker/task_run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { WORKERS_A_SWEEP = 20 };
+
+/* A row of operation_hand_back.sql or workers_sweep.sql. */
+struct given_back {
+    struct operation_ref ref;
+    int64_t collection_id;
+    enum operation_type type;
+    const char *task_id, *reason;
+    bool is_failed;
+};
+
+static const char *kept(struct scope *sc, const PGresult *rows, int row, const char *column)
+{
+    const char *value = db_text(rows, row, column);
+    return arena_strdup(&sc->arena, value ? value : "");
+}
+
+static struct given_back read_row(struct scope *sc, const PGresult *rows, int row, const char *uuid)
+{
+    struct given_back g = {.collection_id = db_int(rows, row, "collection_id", 0),
+                           .reason = kept(sc, rows, row, "error_message")};
+    g.ref.user_id = db_int(rows, row, "user_id", 0);
+    g.ref.type = kept(sc, rows, row, "type");
+    g.ref.status = kept(sc, rows, row, "status");
+    g.ref.queue = kept(sc, rows, row, "queue");
+    g.ref.attempt = (int)db_int(rows, row, "attempt", 0);
+    snprintf(g.ref.uuid, sizeof g.ref.uuid, "%s", uuid);
+    snprintf(g.ref.collection_uuid, sizeof g.ref.collection_uuid, "%s", kept(sc, rows, row, "collection_uuid"));
+    g.is_failed = strcmp(g.ref.status, "failed") == 0;
+    if (operation_type_parse(g.ref.type, &g.type) != STATUS_OK)
+        g.type = OPERATION_NOOP;
+    return g;
+}
+
+/* In the transaction that made it fail. */
+static enum status settle_failed(struct scope *sc, struct db *db, const struct given_back *g)
+{
+    if (!g->is_failed)
+        return STATUS_OK;
+    scoped_text t = {0};
+    json_open(&t, NULL, '{');
+    json_int(&t, "attempt", g->ref.attempt);
+    json_text(&t, "error", g->reason);
+    json_close(&t, '}');
+    enum status s = operation_store_audit(sc, db, &g->ref, "failed", text_str(&t));
+    if (s == STATUS_OK && g->collection_id != 0 && operation_kind(g->type)->mutates)
+        s = operation_store_settle_collection(sc, db, g->collection_id, task_failed_collection_status(g->type),
+                                              task_failed_collection_message(sc, g->type, g->reason));
+    return s;
+}
+
+/* After the COMMIT: best effort, the reconciler does what is missed here. */
+static void tell(struct scope *sc, const struct settle_stores *stores, const struct given_back *g, bool is_due)
+{
+    struct scope own;
+    scope_init(&own, sc->trace_id);
+    if (g->is_failed)
+        metrics_add(METRIC_OPERATIONS, g->ref.type, "failed", 1);
+    if (g->is_failed && operation_store_announce(&own, stores->db, stores->events, g->ref.uuid) != STATUS_OK)
+        log_debug("end_not_announced", log_text("operation", g->ref.uuid), log_text("problem", own.problem_text));
+    if (!g->is_failed && is_due)
+        operation_store_push(&own, stores->queue, &g->ref);
+    scope_done(&own);
+}
+
+enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give,
+                             enum settled *out)
+{
+    scoped(PGresult) *rows = NULL;
+    struct given_back g = {0};
+    enum status s = db_begin(sc, stores->db);
+    if (s == STATUS_OK)
+        s = db_run(sc, stores->db, SQL_OPERATION_HAND_BACK, &rows, give->operation_id, give->task_id,
+                   arena_printf(&sc->arena, "%.3f", give->delay_seconds), give->is_counted ? "true" : "false",
+                   give->class == ERROR_NONE ? NULL : error_class_name(give->class), give->reason);
+    bool is_ours = s == STATUS_OK && PQntuples(rows) == 1;
+    if (is_ours) {
+        g = read_row(sc, rows, 0, give->operation_id);
+        s = settle_failed(sc, stores->db, &g);
+    }
+    if (s == STATUS_OK)
+        s = db_commit(sc, stores->db);
+    else
+        db_rollback(stores->db);
+    if (s != STATUS_OK)
+        return s;
+    *out = !is_ours ? SETTLED_LOST : g.is_failed ? SETTLED_FAILED : SETTLED_PENDING;
+    if (is_ours)
+        tell(sc, stores, &g, db_bool(rows, 0, "is_due"));
+    return STATUS_OK;
+}
+
+void settle_terminate(struct scope *sc, struct db *db, const char *task_id)
+{
+    struct scope own;
+    scope_init(&own, sc->trace_id);
+    if (task_id && *task_id && db_run(&own, db, SQL_SESSIONS_TERMINATE, NULL, task_id) != STATUS_OK)
+        log_debug("sessions_not_terminated", log_text("task", task_id), log_text("problem", own.problem_text));
+    scope_done(&own);
+}
+
+enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, int *out_operations)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_begin(sc, stores->db);
+    if (s == STATUS_OK)
+        s = db_run(sc, stores->db, SQL_WORKERS_SWEEP, &rows, db_number(sc, WORKERS_A_SWEEP));
+    int count = s == STATUS_OK ? PQntuples(rows) : 0;
+    struct given_back *all = arena_array(&sc->arena, (size_t)count + 1, sizeof *all);
+    for (int r = 0; r < count && s == STATUS_OK; r++) {
+        all[r] = read_row(sc, rows, r, db_text(rows, r, "uuid"));
+        all[r].task_id = kept(sc, rows, r, "task_id");
+        s = settle_failed(sc, stores->db, &all[r]);
+    }
+    if (s == STATUS_OK)
+        s = db_commit(sc, stores->db);
+    else
+        db_rollback(stores->db);
+    if (s != STATUS_OK)
+        return s;
+    for (int r = 0; r < count; r++) {
+        settle_terminate(sc, stores->db, all[r].task_id);
+        tell(sc, stores, &all[r], true);
+        log_warning("operation_swept", log_text("operation", all[r].ref.uuid), log_text("task", all[r].task_id),
+                    log_text("type", all[r].ref.type), log_int("attempt", all[r].ref.attempt),
+                    log_text("status", all[r].ref.status));
+    }
+    if (count > 0)
+        metrics_add(METRIC_LEASES_LOST, NULL, NULL, (double)db_int(rows, 0, "workers", 1));
+    *out_operations = count;
+    return STATUS_OK;
+}

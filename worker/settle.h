@@ -1,0 +1,35 @@
+/* Giving operations back, and what follows when that made them fail for good: collection, audit, announcement. */
+#pragma once
+
+#include "common/config.h"
+#include "common/db.h"
+#include "common/redis.h"
+#include "worker/orders.h"
+
+struct hand_back {
+    char operation_id[37], task_id[37];
+    double delay_seconds;
+    bool is_counted;           /* as a failure */
+    enum error_class class;    /* ERROR_NONE = nothing went wrong */
+    char reason[REASON_BYTES]; /* {n} becomes the number of failures */
+};
+
+enum settled { SETTLED_LOST, SETTLED_PENDING, SETTLED_FAILED };
+
+/* Where operations are pushed and announced. */
+struct settle_stores {
+    struct db *db;
+    struct redis *queue, *events;
+};
+
+/* Gives one operation back, in a durable transaction of its own; pushes it when it is due at once, announces it when it
+ * failed for good. *out: SETTLED_LOST when the task held it no longer. STATUS_UNAVAILABLE: try again. */
+enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give,
+                             enum settled *out) must_check;
+
+/* Sweeps lapsed workers: their operations go back or fail. *out_operations: how many. Call it only after a whole lease
+ * of unbroken connection. */
+enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, int *out_operations) must_check;
+
+/* Ends the database sessions that an attempt may have left. */
+void settle_terminate(struct scope *sc, struct db *db, const char *task_id);
