@@ -23,7 +23,8 @@
 #include <unistd.h>
 
 enum {
-    SEND_BUFFER_BYTES = 128 << 10, /* the kernel's: more, and it swallows megabytes for a reader that stopped; less, and a loopback stalls */
+    SEND_BUFFER_BYTES = 128 << 10, /* the kernel's: more, and it swallows megabytes for a reader that stopped; less, and
+                                      a loopback stalls */
     RECEIVE_BYTES = 1024,
     HANDSHAKE_BYTES = 16 << 10, /* room for the echo of a long token */
     HEAD_BYTES = 1024,          /* of the rewritten head */
