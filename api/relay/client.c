@@ -202,6 +202,7 @@ void client_close(struct client *c, int code, const char *reason)
 
 void client_dismiss(struct client *c)
 {
+    lookup_leave(c); /* it may come to another instance before its end of the connection is closed here */
     if (c->speaks_resume && c->state != CLIENT_CLOSING) {
         client_close(c, CLOSE_RESTART, "this server restarts: reconnect with last_id");
         return;
