@@ -79,7 +79,7 @@ def test_events_have_the_shape_that_the_front_end_reads(indexed):
         assert not isinstance(event.get("message"), str), "a string named message hides the frame from the front end"
     processed = [e["data"] for e in indexed.events[0] if e["type"] == "document_processed"]
     for data in processed:
-        assert data["total"] >= data["processed"] + data["failed"]
+        assert data["failed"] <= data["processed"] <= data["total"]
         assert isinstance(data["stats"]["vector_count"], int) and isinstance(data["stats"]["document_count"], int)
     assert [d["processed"] for d in processed] == sorted(d["processed"] for d in processed)
 
@@ -172,7 +172,7 @@ def test_appending_again_reads_only_what_changed(user, stack, folder):
 def test_a_second_operation_on_a_busy_collection_is_refused(user, stack, folder):
     docs.write_many(folder, 300)
     collection = user.collection()
-    watch = user.watch("/ws/operations")
+    watch = user.watch("/ws/operations?last_id=0")
     operation = user.add_source(collection["id"], folder)
     answer = user.ask("POST", f"/api/v2/collections/{collection['id']}/sources", {"source_type": "directory", "source_path": folder, "source_config": {"path": folder}})
     assert answer.status == 409, answer
