@@ -49,7 +49,8 @@ static struct path_bytes base_name(struct path_bytes p)
     return slash ? (struct path_bytes){slash + 1, p.len - (size_t)(slash + 1 - p.bytes)} : p;
 }
 
-enum status document_store_collection(struct scope *sc, struct db *db, int64_t collection_id, struct ingest_collection *out)
+enum status document_store_collection(struct scope *sc, struct db *db, int64_t collection_id,
+                                      struct ingest_collection *out)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_INGEST_COLLECTION, &rows, db_number(sc, collection_id));
@@ -68,7 +69,8 @@ enum status document_store_collection(struct scope *sc, struct db *db, int64_t c
     return STATUS_OK;
 }
 
-enum status document_store_source(struct scope *sc, struct db *db, int64_t source_id, int64_t collection_id, struct ingest_source *out)
+enum status document_store_source(struct scope *sc, struct db *db, int64_t source_id, int64_t collection_id,
+                                  struct ingest_source *out)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_INGEST_SOURCE, &rows, db_number(sc, source_id), db_number(sc, collection_id));
@@ -85,13 +87,14 @@ enum status document_store_source(struct scope *sc, struct db *db, int64_t sourc
     return STATUS_OK;
 }
 
-enum status document_store_source_run(struct scope *sc, struct db *db, int64_t source_id, const char *state, const char *error)
+enum status document_store_source_run(struct scope *sc, struct db *db, int64_t source_id, const char *state,
+                                      const char *error)
 {
     return db_run(sc, db, SQL_INGEST_SOURCE_RUN, NULL, db_number(sc, source_id), state, error);
 }
 
-enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const struct path_bytes *paths, size_t count,
-                                 struct known_document **out)
+enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const struct path_bytes *paths,
+                                 size_t count, struct known_document **out)
 {
     scoped_text list = {0};
     for (size_t i = 0; i < count; i++)
@@ -122,8 +125,8 @@ enum status document_store_known(struct scope *sc, struct db *db, int64_t collec
     return STATUS_OK;
 }
 
-enum status document_store_original(struct scope *sc, struct db *db, int64_t collection_id, const char *hash, struct path_bytes path,
-                                    int64_t *out_id)
+enum status document_store_original(struct scope *sc, struct db *db, int64_t collection_id, const char *hash,
+                                    struct path_bytes path, int64_t *out_id)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_INGEST_ORIGINAL, &rows, db_number(sc, collection_id), hash, hex_bytea(sc, path));
@@ -132,14 +135,14 @@ enum status document_store_original(struct scope *sc, struct db *db, int64_t col
     return s;
 }
 
-enum status document_store_register(struct scope *sc, struct db *db, int64_t collection_id, const struct new_document *d,
-                                    int64_t *out_id, int *out_live_version)
+enum status document_store_register(struct scope *sc, struct db *db, int64_t collection_id,
+                                    const struct new_document *d, int64_t *out_id, int *out_live_version)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_INGEST_REGISTER, &rows, db_number(sc, collection_id), db_number(sc, d->source_id),
-                           hex_bytea(sc, d->path), shown(sc, base_name(d->path)), shown(sc, d->path), db_number(sc, d->size),
-                           db_number(sc, d->mtime_ns), d->hash, d->status, d->problem, d->category,
-                           d->duplicate_of ? db_number(sc, d->duplicate_of) : NULL);
+    enum status s = db_run(sc, db, SQL_INGEST_REGISTER, &rows, db_number(sc, collection_id),
+                           db_number(sc, d->source_id), hex_bytea(sc, d->path), shown(sc, base_name(d->path)),
+                           shown(sc, d->path), db_number(sc, d->size), db_number(sc, d->mtime_ns), d->hash, d->status,
+                           d->problem, d->category, d->duplicate_of ? db_number(sc, d->duplicate_of) : NULL);
     if (s != STATUS_OK)
         return s;
     *out_id = db_int(rows, 0, "id", 0);
@@ -156,7 +159,8 @@ enum status document_store_pending(struct scope *sc, struct db *db, int64_t sour
                                    struct pending_document **out, size_t *out_count)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_INGEST_PENDING, &rows, db_number(sc, source_id), db_number(sc, after_id), db_number(sc, limit));
+    enum status s = db_run(sc, db, SQL_INGEST_PENDING, &rows, db_number(sc, source_id), db_number(sc, after_id),
+                           db_number(sc, limit));
     if (s != STATUS_OK)
         return s;
     int n = PQntuples(rows);
@@ -249,7 +253,8 @@ static void put_chunk(struct text *t, int64_t collection_id, const struct chunk_
     }
 }
 
-enum status document_store_write_chunks(struct scope *sc, struct db *db, int64_t collection_id, const struct chunk_row *rows, size_t count)
+enum status document_store_write_chunks(struct scope *sc, struct db *db, int64_t collection_id,
+                                        const struct chunk_row *rows, size_t count)
 {
     scoped_text data = {0};
     text_append(&data, "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19);
@@ -266,8 +271,8 @@ enum status document_store_begin(struct scope *sc, struct db *db, int64_t docume
     return db_run(sc, db, SQL_INGEST_DOCUMENT_BEGIN, NULL, db_number(sc, document_id));
 }
 
-static enum status remove_rows(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id, int64_t document_id,
-                               int version, bool older, int64_t *out_removed)
+static enum status remove_rows(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
+                               int64_t document_id, int version, bool older, int64_t *out_removed)
 {
     enum status s = g ? vector_store_remove(sc, db, g, document_id, version, older, out_removed) : STATUS_OK;
     if (s == STATUS_OK)
@@ -276,8 +281,9 @@ static enum status remove_rows(struct scope *sc, struct db *db, const struct gen
     return s;
 }
 
-enum status document_store_done(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id, int64_t document_id, int version,
-                                int chunks, const char *mime_type, const char *metadata_json, int64_t *out_removed)
+enum status document_store_done(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
+                                int64_t document_id, int version, int chunks, const char *mime_type,
+                                const char *metadata_json, int64_t *out_removed)
 {
     *out_removed = 0;
     enum status s = db_run(sc, db, SQL_INGEST_DOCUMENT_DONE, NULL, db_number(sc, document_id), db_number(sc, version),
@@ -287,9 +293,9 @@ enum status document_store_done(struct scope *sc, struct db *db, const struct ge
     return s;
 }
 
-enum status document_store_failed(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id, int64_t document_id,
-                                  int live_version, const char *reason, const char *category, const char *mime_type,
-                                  int64_t *out_removed)
+enum status document_store_failed(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
+                                  int64_t document_id, int live_version, const char *reason, const char *category,
+                                  const char *mime_type, int64_t *out_removed)
 {
     *out_removed = 0;
     const char *id = db_number(sc, document_id);
@@ -309,16 +315,18 @@ static enum status read_stats(enum status s, const PGresult *rows, struct collec
     return s;
 }
 
-enum status document_store_count(struct scope *sc, struct db *db, int64_t collection_id, int64_t documents, int64_t vectors, int64_t bytes,
-                                 int64_t failed, struct collection_stats *out)
+enum status document_store_count(struct scope *sc, struct db *db, int64_t collection_id, int64_t documents,
+                                 int64_t vectors, int64_t bytes, int64_t failed, struct collection_stats *out)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_INGEST_COUNTERS_ADD, &rows, db_number(sc, collection_id), db_number(sc, documents),
-                           db_number(sc, vectors), db_number(sc, bytes), db_number(sc, failed));
+    enum status s = db_run(sc, db, SQL_INGEST_COUNTERS_ADD, &rows, db_number(sc, collection_id),
+                           db_number(sc, documents), db_number(sc, vectors), db_number(sc, bytes),
+                           db_number(sc, failed));
     return read_stats(s, rows, out);
 }
 
-enum status document_store_recount(struct scope *sc, struct db *db, int64_t collection_id, int64_t vectors, struct collection_stats *out)
+enum status document_store_recount(struct scope *sc, struct db *db, int64_t collection_id, int64_t vectors,
+                                   struct collection_stats *out)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_INGEST_COUNTERS, &rows, db_number(sc, collection_id), db_number(sc, vectors));
@@ -346,8 +354,8 @@ enum status document_store_remove_leftovers(struct scope *sc, struct db *db, int
         scoped(PGresult) *rows = NULL;
         enum status s = db_begin(sc, db);
         if (s == STATUS_OK)
-            s = db_run(sc, db, SQL_LEFTOVERS_DOCUMENTS, &rows, collection_id ? db_number(sc, collection_id) : NULL, task_id,
-                       db_number(sc, LEFTOVERS_AT_A_TIME));
+            s = db_run(sc, db, SQL_LEFTOVERS_DOCUMENTS, &rows, collection_id ? db_number(sc, collection_id) : NULL,
+                       task_id, db_number(sc, LEFTOVERS_AT_A_TIME));
         int n = s == STATUS_OK ? PQntuples(rows) : 0;
         for (int r = 0; r < n && s == STATUS_OK; r++)
             s = remove_one(sc, db, db_int(rows, r, "id", 0), db_int(rows, r, "collection_id", 0),
