@@ -154,6 +154,7 @@ static void a_pdf_is_read_page_by_page(void **state)
     if (got.status != STATUS_OK)
         fail_msg("%s", got.sc.problem_text);
     assert_string_equal(got.r.mime_type, "application/pdf");
+    assert_string_equal(got.r.title, "About Owls");
     assert_string_equal(got.r.text, "Owls hunt at night\nand sleep by day.\n\nContents ... 9");
     scope_done(&got.sc);
 }
@@ -201,6 +202,16 @@ static void bounds_of_size_hold(void **state)
         assert_non_null(strstr(got.sc.problem_text, "MAX_TEXT_BYTES"));
         scope_done(&got.sc);
     }
+}
+
+static void a_document_that_takes_too_much_memory_is_refused(void **state)
+{
+    (void)state;
+    struct extract_limits tight = usual;
+    tight.memory_mb = 64; /* less than what the archive unfolds to; under a sanitizer that bound alone stops it */
+    struct reading got = read_document(&tight, "bomb.docx");
+    assert_int_equal(got.status, STATUS_TOO_LARGE);
+    scope_done(&got.sc);
 }
 
 static void one_helper_reads_many_files_and_goes_on_after_bad_ones(void **state)
@@ -347,6 +358,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(other_kinds_are_refused_by_name),
         cmocka_unit_test(files_without_text_are_refused),
         cmocka_unit_test(bounds_of_size_hold),
+        cmocka_unit_test(a_document_that_takes_too_much_memory_is_refused),
         cmocka_unit_test(one_helper_reads_many_files_and_goes_on_after_bad_ones),
         cmocka_unit_test(a_descriptor_of_something_else_is_refused),
         cmocka_unit_test(a_missing_program_is_no_fault_of_the_document),

@@ -29,7 +29,8 @@ struct extract_result {
     size_t text_len;
 };
 
-/* Copies what it needs; the helper process starts with the first file. */
+/* Copies what it needs; the helper process starts with the first file. It is killed when the thread that asks first
+ * ends. */
 struct extractor *extractor_new(const struct extract_limits *limits, const char *executable);
 void extractor_free(struct extractor *e);
 /* Reads the file open at `fd`, which is only looked at; `name` is the file's, for its ending. The sentence is meant for

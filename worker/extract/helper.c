@@ -19,13 +19,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MOST_MESSAGE_BYTES = 8192, READ_BYTES = 1 << 16, EXIT_BAD_ARGUMENTS = 2, EXIT_NOT_LOADED = 3 };
+enum {
+    MOST_MESSAGE_BYTES = 8192,
+    MOST_INFO_BYTES = 1 << 16,
+    READ_BYTES = 1 << 16,
+    EXIT_BAD_ARGUMENTS = 2,
+    EXIT_NOT_LOADED = 3
+};
 
 struct job {
     const struct extract_limits *limits;
     int fd;
     char name[EXTRACT_MOST_NAME];
     int64_t deadline_ms;
+    enum pdf_tool tool;
 };
 
 /* What a process wrote, and how it ended. */
@@ -129,13 +136,13 @@ static void be_parser(const struct job *job)
 
 static void be_pdf_tool(const struct job *job)
 {
-    const char *path = pdf_tool();
+    const char *path = pdf_tool_path(job->tool);
     struct lockdown_limits limits = {job->limits->seconds, job->limits->memory_mb};
     if (!path || lseek(STDIN_FILENO, 0, SEEK_SET) != 0)
         _exit(126);
     if (lockdown_tool(&limits, path))
         _exit(126);
-    pdf_exec(path);
+    pdf_exec(job->tool, path);
 }
 
 /* ---- processes ---- */
@@ -286,6 +293,8 @@ static enum status read_answer(const struct job *job, const struct harvest *h, s
     if (head.status != STATUS_OK)
         return fail(&o->sc, (enum status)head.status, "%s", *problem ? problem : "it cannot be read");
     text_append_repaired(&o->text, at, head.text_len);
+    if (o->text.len > job->limits->max_text_bytes) /* only what was not UTF-8 grows */
+        return fail(&o->sc, STATUS_UNPROCESSABLE, "the parser's answer is damaged");
     return STATUS_OK;
 }
 
@@ -305,10 +314,26 @@ static enum status run_parser(const struct job *job, struct outcome *o, bool *ou
     return s;
 }
 
-static enum status run_pdf_tool(const struct job *job, struct outcome *o)
+/* A PDF without a title is as good: nothing here is a failure. */
+static void find_pdf_title(struct job *job, struct outcome *o)
 {
     struct harvest h;
-    if (!pdf_tool())
+    job->tool = PDF_INFO;
+    if (!pdf_tool_path(PDF_INFO) || !run_process(job, be_pdf_tool, MOST_INFO_BYTES, &h))
+        return;
+    struct text title = {0};
+    pdf_title(&h.out, &title);
+    clean_title(&title);
+    o->title = arena_strdup(&o->sc.arena, text_str(&title));
+    text_free(&title);
+    harvest_free(&h);
+}
+
+static enum status run_pdf_tool(struct job *job, struct outcome *o)
+{
+    struct harvest h;
+    job->tool = PDF_TO_TEXT;
+    if (!pdf_tool_path(PDF_TO_TEXT))
         return fail(&o->sc, STATUS_UNAVAILABLE, "pdftotext (poppler-utils) is not installed");
     if (!run_process(job, be_pdf_tool, (size_t)job->limits->max_text_bytes + 1, &h))
         return fail(&o->sc, STATUS_BUSY, "no process could be started to read it");
@@ -325,10 +350,12 @@ static enum status run_pdf_tool(const struct job *job, struct outcome *o)
         h.out = (struct text){0};
     }
     harvest_free(&h);
+    if (s == STATUS_OK)
+        find_pdf_title(job, o);
     return s;
 }
 
-static enum status read_one(const struct job *job, struct outcome *o)
+static enum status read_one(struct job *job, struct outcome *o)
 {
     struct stat info;
     if (fstat(job->fd, &info) != 0 || !S_ISREG(info.st_mode))

@@ -2,26 +2,29 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 enum { EXIT_CANNOT_EXECUTE = 126, FEWEST_LEADERS = 4 };
 
-const char *pdf_tool(void)
+const char *pdf_tool_path(enum pdf_tool tool)
 {
-    static const char *const places[] = {"/usr/bin/pdftotext", "/usr/local/bin/pdftotext"};
-    for (size_t i = 0; i < array_len(places); i++) {
-        if (access(places[i], X_OK) == 0)
-            return places[i];
+    static const char *const places[][2] = {[PDF_TO_TEXT] = {"/usr/bin/pdftotext", "/usr/local/bin/pdftotext"},
+                                            [PDF_INFO] = {"/usr/bin/pdfinfo", "/usr/local/bin/pdfinfo"}};
+    for (size_t i = 0; i < array_len(places[tool]); i++) {
+        if (access(places[tool][i], X_OK) == 0)
+            return places[tool][i];
     }
     return NULL;
 }
 
-/* Its reading order (not -layout) keeps the columns of a page apart. */
-void pdf_exec(const char *path)
+/* pdftotext's reading order (not -layout) keeps the columns of a page apart. */
+void pdf_exec(enum pdf_tool tool, const char *path)
 {
-    char *arguments[] = {"pdftotext", "-enc", "UTF-8", "-eol", "unix", "-", "-", NULL};
-    char *environment[] = {"LC_ALL=C.UTF-8", NULL};
-    execve(path, arguments, environment);
+    static char *text_arguments[] = {"pdftotext", "-enc", "UTF-8", "-eol", "unix", "-", "-", NULL};
+    static char *info_arguments[] = {"pdfinfo", "-enc", "UTF-8", "-", NULL};
+    static char *environment[] = {"LC_ALL=C.UTF-8", NULL};
+    execve(path, tool == PDF_INFO ? info_arguments : text_arguments, environment);
     _exit(EXIT_CANNOT_EXECUTE);
 }
 
@@ -69,4 +72,33 @@ void pdf_tidy(struct text *t)
     t->len = to;
     if (t->data)
         t->data[to] = '\0';
+}
+
+static bool is_file_name(const char *s, size_t len)
+{
+    static const char *const endings[] = {".doc", ".docx", ".tex", ".dvi", ".indd",
+                                          ".qxd", ".pdf",  ".odt", ".rtf", ".ps"};
+    for (size_t i = 0; i < array_len(endings); i++) {
+        size_t n = strlen(endings[i]);
+        if (len >= n && strncasecmp(s + len - n, endings[i], n) == 0)
+            return true;
+    }
+    return false;
+}
+
+void pdf_title(const struct text *info, struct text *out)
+{
+    static const char key[] = "Title:";
+    const char *s = text_str(info), *end;
+    if (strncmp(s, key, strlen(key)) != 0) {
+        s = strstr(s, "\nTitle:");
+        if (!s)
+            return;
+        s++;
+    }
+    s += strlen(key);
+    s += strspn(s, " ");
+    end = s + strcspn(s, "\n");
+    if (!is_file_name(s, (size_t)(end - s)) && strncmp(s, "untitled", 8) != 0)
+        text_append(out, s, (size_t)(end - s));
 }
