@@ -28,7 +28,8 @@ static void choose_sizes(struct ingest *in)
     const struct settings *s = in->task->settings;
     int most = in->model->max_tokens - 2;
     in->chunk_size = in->collection.chunk_size > 0 ? in->collection.chunk_size : (int)s->default_chunk_size;
-    in->chunk_overlap = in->collection.chunk_overlap >= 0 ? in->collection.chunk_overlap : (int)s->default_chunk_overlap;
+    in->chunk_overlap = in->collection.chunk_overlap >= 0 ? in->collection.chunk_overlap
+                                                          : (int)s->default_chunk_overlap;
     if (in->chunk_size > most) {
         in->chunk_note = "chunk_size was larger than what the model reads; its limit was used";
         in->chunk_size = most;
@@ -81,18 +82,25 @@ static void close_all(struct ingest *in)
         close(in->root_fd);
 }
 
-/* In a fenced transaction, since a lapsed attempt must not undo what its successor noted. */
+/* In a fenced transaction, since a lapsed attempt must not undo what its successor noted. At the end the collection's
+ * counters are counted anew: a document that failed before and fails again is one error, not two. */
 static enum status note_run(struct scope *sc, struct ingest *in, const char *state, const char *error)
 {
-    enum status s = db_begin(sc, in->task->db);
+    struct task *task = in->task;
+    bool is_end = strcmp(state, "running") != 0;
+    enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
-        s = document_store_source_run(sc, in->task->db, in->source.id, state, error);
-    bool has_committed = in->task->has_committed; /* a note is no work that a next attempt could go on from */
+        s = document_store_source_run(sc, task->db, in->source.id, state, error);
+    if (s == STATUS_OK && is_end)
+        s = task_fence(sc, task);
+    if (s == STATUS_OK && is_end)
+        s = document_store_recount(sc, task->db, task->collection_id, 0, &in->stats);
+    bool has_committed = task->has_committed; /* a note is no work that a next attempt could go on from */
     if (s == STATUS_OK)
-        s = task_commit(sc, in->task);
+        s = task_commit(sc, task);
     else
-        db_rollback(in->task->db);
-    in->task->has_committed = has_committed;
+        db_rollback(task->db);
+    task->has_committed = has_committed;
     return s;
 }
 
@@ -126,8 +134,8 @@ static enum status finish(struct scope *sc, struct ingest *in, const char *last_
     if (s != STATUS_OK)
         return s;
     if (is_all_failed)
-        return fail(sc, STATUS_INVALID, "none of the %lld documents could be read; the first one: %s", (long long)task->failed,
-                    in->first_problem ? in->first_problem : "unknown");
+        return fail(sc, STATUS_INVALID, "none of the %lld documents could be read; the first one: %s",
+                    (long long)task->failed, in->first_problem ? in->first_problem : "unknown");
     task->result_json = summary(sc, in);
     task->collection_status = "ready";
     task->collection_message = task->failed > 0 ? "Completed with errors" : NULL;

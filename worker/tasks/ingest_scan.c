@@ -43,7 +43,8 @@ static enum status hash_file(struct scope *sc, const struct ingest *in, const st
 }
 
 /* A new or changed file: pending, or completed at once when the collection has its content already. */
-static enum status register_file(struct scope *sc, struct ingest *in, const struct source_file *f, const struct known_document *known)
+static enum status register_file(struct scope *sc, struct ingest *in, const struct source_file *f,
+                                 const struct known_document *known)
 {
     struct task *task = in->task;
     char hash[65];
@@ -80,7 +81,8 @@ static enum status register_file(struct scope *sc, struct ingest *in, const stru
     return document_store_register(sc, task->db, task->collection_id, &d, &id, &live_version);
 }
 
-static enum status take_file(struct scope *sc, struct ingest *in, const struct source_file *f, const struct known_document *known)
+static enum status take_file(struct scope *sc, struct ingest *in, const struct source_file *f,
+                             const struct known_document *known)
 {
     if (f->problem)
         return register_failed(sc, in, f, f->problem);

@@ -2,11 +2,11 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/source/directory.h"
 #include "worker/chunk/chunk.h"
 #include "worker/embed/client.h"
 #include "worker/embed/model.h"
 #include "worker/extract/extract.h"
-#include "common/source/directory.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -47,7 +47,9 @@ static void give_up_on(struct ready_document *d, const char *problem, const char
 
 static const char *category_of(enum error_class class)
 {
-    return class == ERROR_TRANSIENT || class == ERROR_RESOURCE ? "transient" : class == ERROR_PERMANENT ? "permanent" : "unknown";
+    return class == ERROR_TRANSIENT || class == ERROR_RESOURCE ? "transient"
+           : class == ERROR_PERMANENT                          ? "permanent"
+                                                               : "unknown";
 }
 
 static const char *metadata_of(struct scope *sc, const struct extract_result *r)
@@ -141,8 +143,8 @@ static const char *chunk_metadata(struct scope *sc, const struct chunk *c)
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-static enum status write_rows(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t from, size_t count,
-                              const float *vectors, int dim)
+static enum status write_rows(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t from,
+                              size_t count, const float *vectors, int dim)
 {
     int64_t *ids = arena_array(&sc->arena, count, sizeof *ids);
     struct chunk_row *rows = arena_array(&sc->arena, count, sizeof *rows);
@@ -170,7 +172,8 @@ static enum status write_rows(struct scope *sc, struct ingest *in, const struct 
     return s;
 }
 
-static enum status settle_document(struct scope *sc, struct ingest *in, const struct ready_document *d, struct change *change)
+static enum status settle_document(struct scope *sc, struct ingest *in, const struct ready_document *d,
+                                   struct change *change)
 {
     struct task *task = in->task;
     const struct pending_document *p = d->from;
@@ -183,8 +186,8 @@ static enum status settle_document(struct scope *sc, struct ingest *in, const st
         change->documents -= p->live_version > 0;
         change->bytes -= p->live_version > 0 ? p->size : 0;
     } else {
-        s = document_store_done(sc, task->db, &in->generation, task->collection_id, p->id, p->next_version, (int)d->count,
-                                d->mime_type, d->metadata_json, &removed);
+        s = document_store_done(sc, task->db, &in->generation, task->collection_id, p->id, p->next_version,
+                                (int)d->count, d->mime_type, d->metadata_json, &removed);
         change->documents += p->live_version == 0;
         change->bytes += p->live_version == 0 ? p->size : 0;
         change->vectors += (int64_t)d->count;
@@ -234,7 +237,8 @@ static void tell(struct scope *sc, struct ingest *in, const struct ready_documen
     json_close(&t, '}');
     json_close(&t, '}');
     bool is_notable = d->problem || task->processed == 1 || task->processed == task->total;
-    task_event(sc, task, "document_processed", percent, d->from->name, text_str(&t), is_notable ? TASK_EVENT_ALWAYS : 0);
+    task_event(sc, task, "document_processed", percent, d->from->name, text_str(&t),
+               is_notable ? TASK_EVENT_ALWAYS : 0);
 }
 
 static void account(struct scope *sc, struct ingest *in, const struct group *g)
@@ -246,8 +250,8 @@ static void account(struct scope *sc, struct ingest *in, const struct group *g)
             in->task->failed++;
             if (!in->first_problem)
                 in->first_problem = arena_printf(&sc->arena, "%s: %s", d->from->name, d->problem);
-            log_info("document_failed", log_text("operation", in->task->operation_id), log_text("document", d->from->name),
-                     log_text("reason", d->problem));
+            log_info("document_failed", log_text("operation", in->task->operation_id),
+                     log_text("document", d->from->name), log_text("reason", d->problem));
         }
         metrics_add(METRIC_DOCUMENTS, d->problem ? "failed" : "completed", NULL, 1);
         tell(sc, in, d);
@@ -259,16 +263,18 @@ static enum status embed(struct scope *sc, struct ingest *in, const struct ready
 {
     struct embed_text *texts = arena_array(&sc->arena, count, sizeof *texts);
     for (size_t i = 0; i < count; i++)
-        texts[i] = (struct embed_text){d->text + d->chunks[from + i].start, d->chunks[from + i].end - d->chunks[from + i].start};
-    enum status s = embed_client_run(sc, in->embedder, in->collection.model, EMBED_PASSAGE, in->task->operation_id, texts, count,
-                                     EMBED_TIMEOUT_MS, out, NULL);
+        texts[i] = (struct embed_text){d->text + d->chunks[from + i].start,
+                                       d->chunks[from + i].end - d->chunks[from + i].start};
+    enum status s = embed_client_run(sc, in->embedder, in->collection.model, EMBED_PASSAGE, in->task->operation_id,
+                                     texts, count, EMBED_TIMEOUT_MS, out, NULL);
     if (s == STATUS_OK)
         in->tokens_embedded += out->tokens;
     return s;
 }
 
 /* A document larger than one transaction: all but its last part are committed unseen. */
-static enum status write_early_parts(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t *io_from)
+static enum status write_early_parts(struct scope *sc, struct ingest *in, const struct ready_document *d,
+                                     size_t *io_from)
 {
     while (d->count - *io_from > MOST_ROWS_A_TRANSACTION) {
         struct scope part;
@@ -358,7 +364,8 @@ static bool is_full(const struct ingest *in, const struct group *g)
            g->sc.arena.used_bytes > BATCH_ARENA_BYTES;
 }
 
-static enum status write_page(struct scope *sc, struct ingest *in, struct group *g, const struct pending_document *page, size_t count)
+static enum status write_page(struct scope *sc, struct ingest *in, struct group *g, const struct pending_document *page,
+                              size_t count)
 {
     enum status s = STATUS_OK;
     group_reset(g, sc->trace_id);
