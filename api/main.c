@@ -93,7 +93,8 @@ static int migrate(void)
     struct settings settings;
     struct scope sc;
     scoped_text report = {0};
-    setenv("JWT_SECRET_KEY", "no token is signed while migrating", 0);
+    /* A migration job need not know this secret. */
+    setenv("JWT_SECRET_KEY", "no token is signed while migrating", 1);
     if (read_settings(&settings) != STATUS_OK)
         return EXIT_SETTINGS;
     scope_init(&sc, NULL);
