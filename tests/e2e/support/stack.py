@@ -17,7 +17,7 @@ import urllib.parse
 import urllib.request
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
-PATIENCE = 90  # seconds: no test depends on how fast the machine is
+PATIENCE = 180  # seconds: no test depends on how fast the machine is
 
 
 def free_port():
