@@ -50,7 +50,7 @@ $(BUILD)/libworker.a: $(WORKER)
 $(BUILD)/libsupport.a: $(SUPPORT)
 $(BUILD)/%.a:
 	@mkdir -p $(@D) && rm -f $@
-	@ar rcs $@ $^
+	@ar qcs $@ $^
 
 $(BIN)/opstream-api: $(BUILD)/api/main.o $(BUILD)/libapi.a $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
