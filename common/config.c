@@ -21,7 +21,7 @@ struct setting {
 };
 
 static const struct setting table[] = {
-#define SETTING(type, field, name, alias, fallback, flags, meaning)                                                   \
+#define SETTING(type, field, name, alias, fallback, flags, meaning)                                                    \
     {TYPE_##type, offsetof(struct settings, field), name, alias, fallback, flags, meaning},
 #include "common/settings.def"
 #undef SETTING
@@ -149,7 +149,8 @@ static bool is_one_of(const char *words, const char *value)
     return false;
 }
 
-static void check_text(struct settings *s, const struct setting *row, const char *name, const char *value, struct text *faults)
+static void check_text(struct settings *s, const struct setting *row, const char *name, const char *value,
+                       struct text *faults)
 {
     if (row->flags & REQUIRED && (!value || !*value)) {
         text_printf(faults, "%s: must be set (%s)\n", row->name, row->meaning);
@@ -300,8 +301,9 @@ static void put_cell(struct text *out, const char *s)
 void settings_markdown(struct text *out)
 {
     static const char *const type_names[] = {"text", "number", "yes/no"};
-    text_puts(out, "# Settings\n\nEvery setting is an environment variable. This page is made from `common/settings.def`.\n\n"
-                   "| name | type | default | read by | meaning |\n|---|---|---|---|---|\n");
+    text_puts(
+        out, "# Settings\n\nEvery setting is an environment variable. This page is made from `common/settings.def`.\n\n"
+             "| name | type | default | read by | meaning |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < array_len(table); i++) {
         const struct setting *row = &table[i];
         text_printf(out, "| `%s`", row->name);

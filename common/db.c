@@ -32,8 +32,7 @@ static const struct {
     const char *prefix;
     enum status status;
 } sqlstates[] = {
-    {"OPF01", STATUS_LOST},
-    {"OPT01", STATUS_INVALID},
+    {"OPF01", STATUS_LOST},        {"OPT01", STATUS_INVALID},
     {"57014", STATUS_TIMEOUT},     /* query_canceled: statement_timeout */
     {"23505", STATUS_CONFLICT},    /* unique_violation */
     {"23P01", STATUS_CONFLICT},    /* exclusion_violation */
@@ -66,8 +65,8 @@ struct db *db_new(const struct db_options *options)
     db->url = must_strdup(options->url);
     db->application_name = must_strdup(options->application_name ? options->application_name : "opstream");
     db->statement_timeout_ms = options->statement_timeout_ms;
-    db->connect_timeout_seconds =
-        options->connect_timeout_seconds ? options->connect_timeout_seconds : DEFAULT_CONNECT_SECONDS;
+    db->connect_timeout_seconds = options->connect_timeout_seconds ? options->connect_timeout_seconds
+                                                                   : DEFAULT_CONNECT_SECONDS;
     return db;
 }
 
@@ -127,9 +126,9 @@ static enum status open_connection(struct scope *sc, struct db *db)
 {
     char connect_timeout[16];
     snprintf(connect_timeout, sizeof connect_timeout, "%d", db->connect_timeout_seconds);
-    const char *server_options =
-        arena_printf(&sc->arena, "%s-c statement_timeout=%d -c client_connection_check_interval=2s -c TimeZone=UTC",
-                     options_of_url(sc, db->url), db->statement_timeout_ms);
+    const char *server_options = arena_printf(
+        &sc->arena, "%s-c statement_timeout=%d -c client_connection_check_interval=2s -c TimeZone=UTC",
+        options_of_url(sc, db->url), db->statement_timeout_ms);
     /* What comes before dbname are defaults that the URL may override, what comes after it stands. */
     const char *const settings[][2] = {
         {"connect_timeout", connect_timeout},
@@ -162,8 +161,8 @@ static enum status open_connection(struct scope *sc, struct db *db)
     return STATUS_OK;
 }
 
-/* An idle connection that the server (or something in between) closed has its end waiting to be read: better seen now than after
- * the statement was sent, when nobody can tell whether it ran. */
+/* An idle connection that the server (or something in between) closed has its end waiting to be read: better seen now
+ * than after the statement was sent, when nobody can tell whether it ran. */
 static bool is_alive(struct db *db)
 {
     if (!db->conn || PQstatus(db->conn) != CONNECTION_OK || db->should_reconnect)
@@ -212,7 +211,9 @@ static enum status failure(struct scope *sc, struct db *db, const PGresult *rows
     if (!primary)
         primary = trimmed(sc, PQerrorMessage(db->conn));
     bool is_broken = PQstatus(db->conn) != CONNECTION_OK;
-    enum status s = db->sqlstate[0] ? status_of_sqlstate(db->sqlstate) : is_broken ? STATUS_UNAVAILABLE : STATUS_INTERNAL;
+    enum status s = db->sqlstate[0] ? status_of_sqlstate(db->sqlstate)
+                    : is_broken     ? STATUS_UNAVAILABLE
+                                    : STATUS_INTERNAL;
     if (strcmp(db->sqlstate, "25P02") == 0 && db->last_failure != STATUS_OK)
         s = db->last_failure; /* "current transaction is aborted" tells nothing; what aborted it does */
     log_debug("db_failure", log_text("sqlstate", db->sqlstate), log_text("constraint", db->constraint),
@@ -239,8 +240,8 @@ static int64_t give_up_at(const struct scope *sc, const struct db *db, int64_t n
     return at;
 }
 
-/* Until PQgetResult would not block. A connection that is left in the middle of an answer is of no more use: it is closed, and the
- * server, which looks for us every two seconds, stops what it was doing. */
+/* Until PQgetResult would not block. A connection that is left in the middle of an answer is of no more use: it is
+ * closed, and the server, which looks for us every two seconds, stops what it was doing. */
 static enum status await_result(struct scope *sc, struct db *db, int64_t until)
 {
     while (PQisBusy(db->conn)) {
@@ -299,8 +300,10 @@ static bool is_sent(struct db *db, const char *sql, int count, const char *const
     return PQsendQueryParams(db->conn, sql, count, NULL, params, NULL, NULL, 0);
 }
 
-/* Sends; when nothing can have reached the server and no transaction depends on the connection, once more over a new one. */
-static enum status send_statement(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params)
+/* Sends; when nothing can have reached the server and no transaction depends on the connection, once more over a new
+ * one. */
+static enum status send_statement(struct scope *sc, struct db *db, const char *sql, int count,
+                                  const char *const *params)
 {
     db->sqlstate[0] = '\0';
     db->constraint[0] = '\0';
@@ -319,7 +322,8 @@ static enum status send_statement(struct scope *sc, struct db *db, const char *s
     return is_sent(db, sql, count, params) ? STATUS_OK : failure(sc, db, NULL);
 }
 
-enum status db_query(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params, PGresult **out)
+enum status db_query(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params,
+                     PGresult **out)
 {
     enum status s = send_statement(sc, db, sql, count, params);
     if (s != STATUS_OK)

@@ -41,8 +41,8 @@ static void put_quoted(struct text *t, const char *s, size_t len)
     text_putc(t, '"');
 }
 
-/* A comma is due unless a bracket has just been opened: no state has to be kept beside the text itself. Strings end in a quote,
- * so an opening bracket at the end never is the content of one. */
+/* A comma is due unless a bracket has just been opened: no state has to be kept beside the text itself. Strings end in
+ * a quote, so an opening bracket at the end never is the content of one. */
 static void put_key(struct text *t, const char *key)
 {
     if (t->len) {
@@ -122,8 +122,8 @@ void json_raw(struct text *t, const char *key, const char *json)
     text_puts(t, json && *json ? json : "null");
 }
 
-/* What cJSON lets pass but a strict reader must not: deep nesting, NUL (raw or escaped), raw control characters in strings, and
- * escaped surrogates that stand alone, which cJSON refuses by itself. */
+/* What cJSON lets pass but a strict reader must not: deep nesting, NUL (raw or escaped), raw control characters in
+ * strings, and escaped surrogates that stand alone, which cJSON refuses by itself. */
 static const char *find_fault(const char *s, size_t len)
 {
     bool in_string = false;
@@ -168,7 +168,8 @@ enum status json_parse(struct scope *sc, const char *bytes, size_t len, cJSON **
                     end && end >= bytes ? (size_t)(end - bytes) : 0);
     for (const char *p = end; p < bytes + len; p++) {
         if (!strchr(" \t\r\n", *p))
-            return fail(sc, STATUS_UNPROCESSABLE, "something follows the JSON value (at byte %zu)", (size_t)(p - bytes));
+            return fail(sc, STATUS_UNPROCESSABLE, "something follows the JSON value (at byte %zu)",
+                        (size_t)(p - bytes));
     }
     *out = root;
     root = NULL;
@@ -184,7 +185,8 @@ const char *json_get_text(const cJSON *object, const char *key, const char *fall
 int64_t json_get_int(const cJSON *object, const char *key, int64_t fallback)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-    if (!cJSON_IsNumber(item) || item->valuedouble != floor(item->valuedouble) || fabs(item->valuedouble) > 9007199254740992.0)
+    if (!cJSON_IsNumber(item) || item->valuedouble != floor(item->valuedouble) ||
+        fabs(item->valuedouble) > 9007199254740992.0)
         return fallback;
     return (int64_t)item->valuedouble;
 }

@@ -18,7 +18,8 @@ static const char *encode(struct scope *sc, const unsigned char *bytes, size_t l
     char *out = arena_alloc(&sc->arena, (len + 2) / 3 * 4 + 1), *p = out;
     for (size_t i = 0; i < len; i += 3) {
         size_t left = len - i;
-        uint32_t v = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (left > 2 ? bytes[i + 2] : 0u);
+        uint32_t v = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
+                     (left > 2 ? bytes[i + 2] : 0u);
         for (size_t k = 0; k < (left > 2 ? 4 : left + 1); k++)
             *p++ = alphabet[v >> (18 - 6 * k) & 63];
     }
@@ -99,7 +100,8 @@ static enum status refuse(struct scope *sc)
     return fail(sc, STATUS_UNAUTHENTICATED, "Invalid authentication credentials");
 }
 
-enum status jwt_verify(struct scope *sc, const char *secret, const char *token, const char *type, struct jwt_claims *out)
+enum status jwt_verify(struct scope *sc, const char *secret, const char *token, const char *type,
+                       struct jwt_claims *out)
 {
     const char *dot = strchr(token, '.'), *second = dot ? strchr(dot + 1, '.') : NULL;
     if (!second || strchr(second + 1, '.') || strlen(token) > LONGEST_TOKEN)
@@ -107,7 +109,8 @@ enum status jwt_verify(struct scope *sc, const char *secret, const char *token, 
     unsigned char expected[MAC_BYTES], *mac;
     size_t mac_len;
     sign(secret, token, (size_t)(second - token), expected);
-    if (!decode(sc, second + 1, strlen(second + 1), &mac, &mac_len) || mac_len != MAC_BYTES || CRYPTO_memcmp(mac, expected, MAC_BYTES) != 0)
+    if (!decode(sc, second + 1, strlen(second + 1), &mac, &mac_len) || mac_len != MAC_BYTES ||
+        CRYPTO_memcmp(mac, expected, MAC_BYTES) != 0)
         return refuse(sc);
     scoped(cJSON) *header = parse_part(sc, token, (size_t)(dot - token));
     scoped(cJSON) *payload = parse_part(sc, dot + 1, (size_t)(second - dot - 1));

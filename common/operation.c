@@ -3,7 +3,8 @@
 #include <string.h>
 
 static const struct operation_kind kinds[] = {
-#define OPERATION_TYPE(name, text, queue, retries, delay, mutates, summary) {text, queue, retries, delay, mutates, summary},
+#define OPERATION_TYPE(name, text, queue, retries, delay, mutates, summary)                                            \
+    {text, queue, retries, delay, mutates, summary},
 #include "common/operation.def"
 #undef OPERATION_TYPE
 };

@@ -30,7 +30,8 @@ enum status password_hash(struct scope *sc, const char *password, const char **o
     if (strlen(password) > LONGEST_PASSWORD)
         return fail(sc, STATUS_INVALID, "a password has at most %d bytes", LONGEST_PASSWORD);
     random_bytes(salt, sizeof salt);
-    int e = argon2id_hash_encoded(PASSES, MEMORY_KIB, LANES, password, strlen(password), salt, sizeof salt, HASH_BYTES, encoded, sizeof encoded);
+    int e = argon2id_hash_encoded(PASSES, MEMORY_KIB, LANES, password, strlen(password), salt, sizeof salt, HASH_BYTES,
+                                  encoded, sizeof encoded);
     if (e != ARGON2_OK)
         return fail(sc, STATUS_INTERNAL, "argon2: %s", argon2_error_message(e));
     *out = arena_strdup(&sc->arena, encoded);

@@ -12,7 +12,13 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { DEFAULT_PORT = 6379, DEFAULT_TIMEOUT_MS = 1000, FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 2000, KNOWN_SCRIPTS = 8 };
+enum {
+    DEFAULT_PORT = 6379,
+    DEFAULT_TIMEOUT_MS = 1000,
+    FIRST_PAUSE_MS = 50,
+    LONGEST_PAUSE_MS = 2000,
+    KNOWN_SCRIPTS = 8
+};
 
 struct redis {
     char *host; /* or the path of a Unix socket */
@@ -105,7 +111,8 @@ void redis_free(struct redis *r)
 
 struct redis_address redis_address(const struct redis *r)
 {
-    return (struct redis_address){.host = r->host, .port = r->port, .is_unix = r->is_unix, .user = r->user, .password = r->password};
+    return (struct redis_address){
+        .host = r->host, .port = r->port, .is_unix = r->is_unix, .user = r->user, .password = r->password};
 }
 
 const char *redis_key(struct scope *sc, const struct redis *r, const char *format, ...)
@@ -129,7 +136,8 @@ static enum status give_up(struct scope *sc, struct redis *r, const char *why)
     (void)n;
     enum status s = fail(sc, STATUS_UNAVAILABLE, "Redis: %s", why); /* `why` may lie in the context */
     disconnect(r);
-    r->pause_ms = r->pause_ms ? (r->pause_ms * 2 < LONGEST_PAUSE_MS ? r->pause_ms * 2 : LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
+    r->pause_ms = r->pause_ms ? (r->pause_ms * 2 < LONGEST_PAUSE_MS ? r->pause_ms * 2 : LONGEST_PAUSE_MS)
+                              : FIRST_PAUSE_MS;
     r->retry_at_ms = clock_monotonic_ms() + r->pause_ms / 2 + random % (uint32_t)(r->pause_ms / 2 + 1);
     return s;
 }
@@ -144,8 +152,8 @@ static bool set_up(struct redis *r, int argc, const char **argv)
     return is_ok;
 }
 
-/* Nothing is owed to us between two commands: what can be read then is the end of a connection that the server (or something in between) closed.
- * Better seen now than after a command was sent, when nobody can tell whether it ran. */
+/* Nothing is owed to us between two commands: what can be read then is the end of a connection that the server (or
+ * something in between) closed. Better seen now than after a command was sent, when nobody can tell whether it ran. */
 static bool is_alive(const struct redis *r)
 {
     struct pollfd p = {.fd = r->context->fd, .events = POLLIN};
@@ -160,7 +168,8 @@ static enum status connect_now(struct scope *sc, struct redis *r)
     if (clock_monotonic_ms() < r->retry_at_ms)
         return fail(sc, STATUS_UNAVAILABLE, "Redis is away");
     struct timeval timeout = as_timeval(r->timeout_ms);
-    r->context = r->is_unix ? redisConnectUnixWithTimeout(r->host, timeout) : redisConnectWithTimeout(r->host, r->port, timeout);
+    r->context = r->is_unix ? redisConnectUnixWithTimeout(r->host, timeout)
+                            : redisConnectWithTimeout(r->host, r->port, timeout);
     if (!r->context)
         return give_up(sc, r, "no memory for a connection");
     if (r->context->err)
@@ -186,7 +195,8 @@ static enum status connect_now(struct scope *sc, struct redis *r)
 /* Faults of the server's state pass; the others are ours. */
 static bool is_passing(const char *error)
 {
-    static const char *const kinds[] = {"LOADING", "READONLY", "OOM", "MASTERDOWN", "NOREPLICAS", "MISCONF", "BUSY", "TRYAGAIN", "CLUSTERDOWN"};
+    static const char *const kinds[] = {"LOADING", "READONLY", "OOM",      "MASTERDOWN", "NOREPLICAS",
+                                        "MISCONF", "BUSY",     "TRYAGAIN", "CLUSTERDOWN"};
     for (size_t i = 0; i < array_len(kinds); i++) {
         if (strncmp(error, kinds[i], strlen(kinds[i])) == 0)
             return true;
@@ -227,13 +237,15 @@ enum status redis_run(struct scope *sc, struct redis *r, redisReply **out, const
     return s;
 }
 
-enum status redis_run_argv(struct scope *sc, struct redis *r, redisReply **out, int argc, const char **argv, const size_t *lengths)
+enum status redis_run_argv(struct scope *sc, struct redis *r, redisReply **out, int argc, const char **argv,
+                           const size_t *lengths)
 {
     enum status s = connect_now(sc, r);
     return s == STATUS_OK ? take_reply(sc, r, redisCommandArgv(r->context, argc, argv, lengths), out) : s;
 }
 
-enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, redisReply **out, const char *format, ...)
+enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, redisReply **out, const char *format,
+                               ...)
 {
     enum status s = connect_now(sc, r);
     if (s != STATUS_OK)
@@ -250,7 +262,9 @@ enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, r
 
 enum status redis_send(struct scope *sc, struct redis *r, int argc, const char **argv)
 {
-    enum status s = connect_now(sc, r);
+    /* Answers may be waiting on a connection that is used this way: that they can be read says nothing about its end.
+     */
+    enum status s = r->context ? STATUS_OK : connect_now(sc, r);
     if (s != STATUS_OK)
         return s;
     int is_sent = 0;
@@ -301,8 +315,8 @@ static const char *script_sha1(struct redis *r, const char *script)
     return NULL;
 }
 
-enum status redis_script(struct scope *sc, struct redis *r, const char *script, int keys, int argc, const char **argv, const size_t *lengths,
-                         redisReply **out)
+enum status redis_script(struct scope *sc, struct redis *r, const char *script, int keys, int argc, const char **argv,
+                         const size_t *lengths, redisReply **out)
 {
     enum status s = connect_now(sc, r);
     if (s != STATUS_OK)

@@ -27,8 +27,6 @@ struct task_runtime {
     const struct task_host *host;
     int64_t started_ms, told_alive_ms, told_progress_ms;
     bool is_stopped, is_lost;
-    int max_attempts;
-    const char *queue;
     struct rusage usage;
 };
 
@@ -157,9 +155,14 @@ static void announce_start(struct scope *sc, struct task *task)
 
 /* ---- the fence ---- */
 
+enum status task_fence(struct scope *sc, struct task *task)
+{
+    return db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
+}
+
 enum status task_commit(struct scope *sc, struct task *task)
 {
-    enum status s = db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
+    enum status s = task_fence(sc, task);
     if (s == STATUS_OK)
         s = db_commit(sc, task->db);
     else
@@ -173,7 +176,7 @@ enum status task_commit(struct scope *sc, struct task *task)
 
 enum status task_progressed(struct scope *sc, struct task *task)
 {
-    enum status s = db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
+    enum status s = task_fence(sc, task);
     if (s == STATUS_OK && task->failures > 0)
         s = db_run(sc, task->db, SQL_OPERATION_PROGRESSED, NULL, task->operation_id);
     return s;
@@ -299,18 +302,6 @@ static void measure(const struct task *task, struct task_end *out)
     out->peak_bytes = (double)now.ru_maxrss * 1024;
 }
 
-static struct operation_ref ref_of(const struct task *task, const char *status)
-{
-    struct operation_ref ref = {.user_id = task->user_id,
-                                .type = operation_kind(task->type)->name,
-                                .status = status,
-                                .queue = task->runtime->queue,
-                                .attempt = task->attempt};
-    snprintf(ref.uuid, sizeof ref.uuid, "%s", task->operation_id);
-    snprintf(ref.collection_uuid, sizeof ref.collection_uuid, "%s", task->collection_uuid);
-    return ref;
-}
-
 static const char *audit_details(struct scope *sc, const struct task *task, const struct task_end *end)
 {
     scoped_text t = {0};
@@ -325,18 +316,31 @@ static const char *audit_details(struct scope *sc, const struct task *task, cons
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-static enum status write_metrics(struct scope *sc, struct task *task, const struct task_end *end)
+static enum status write_end(struct scope *sc, struct task *task, const struct task_end *end)
 {
-    return db_run(sc, task->db, SQL_OPERATION_METRICS_INSERT, NULL, task->operation_id, db_number(sc, task->attempt),
-                  "{duration_seconds,cpu_seconds,memory_peak_bytes,documents_processed,documents_failed}",
-                  arena_printf(&sc->arena, "{%.6f,%.6f,%.0f,%lld,%lld}", end->seconds, end->cpu_seconds,
-                               end->peak_bytes, (long long)task->processed, (long long)task->failed));
+    bool is_failed = end->outcome == TASK_FAILED;
+    const char *result = is_failed ? NULL : task->result_json ? task->result_json : "{}";
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(
+        sc, task->db, SQL_OPERATION_END, &rows, task->operation_id, task->task_id, is_failed ? "failed" : "completed",
+        is_failed ? error_class_name((enum error_class)end->class) : NULL, is_failed ? end->reason : NULL, result,
+        db_number(sc, task->processed), db_number(sc, task->failed),
+        task->total >= 0 ? db_number(sc, task->total) : NULL, audit_details(sc, task, end),
+        "{duration_seconds,cpu_seconds,memory_peak_bytes,documents_processed,documents_failed}",
+        arena_printf(&sc->arena, "{%.6f,%.6f,%.0f,%lld,%lld}", end->seconds, end->cpu_seconds, end->peak_bytes,
+                     (long long)task->processed, (long long)task->failed));
+    if (s == STATUS_OK && PQntuples(rows) == 0)
+        return fail(sc, STATUS_LOST, "the operation belongs to another attempt now");
+    return s;
+}
+
+static bool holds_collection(const struct task *task)
+{
+    return task->collection_id != 0 && operation_kind(task->type)->mutates;
 }
 
 static enum status settle_collection(struct scope *sc, struct task *task, const struct task_end *end)
 {
-    if (task->collection_id == 0 || !operation_kind(task->type)->mutates)
-        return STATUS_OK;
     if (end->outcome == TASK_FAILED)
         return operation_store_settle_collection(sc, task->db, task->collection_id,
                                                  task_failed_collection_status(task->type),
@@ -347,25 +351,14 @@ static enum status settle_collection(struct scope *sc, struct task *task, const 
                                              task->collection_message);
 }
 
-/* Fence, end, collection, audit and figures: one durable COMMIT. Lock order: operations, collections. */
+/* End, audit, figures and collection: one durable COMMIT. Lock order: operations, collections. */
 static enum status commit_end(struct scope *sc, struct task *task, const struct task_end *end)
 {
-    bool is_failed = end->outcome == TASK_FAILED;
-    const char *status = is_failed ? "failed" : "completed";
-    struct operation_ref ref = ref_of(task, status);
-    const char *result = is_failed ? NULL : task->result_json ? task->result_json : "{}";
+    if (!holds_collection(task))
+        return write_end(sc, task, end); /* a statement is a transaction */
     enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
-        s = db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
-    if (s == STATUS_OK)
-        s = db_run(sc, task->db, SQL_OPERATION_FINISH, NULL, task->operation_id, task->task_id, status,
-                   is_failed ? error_class_name((enum error_class)end->class) : NULL, is_failed ? end->reason : NULL,
-                   result, db_number(sc, task->processed), db_number(sc, task->failed),
-                   task->total >= 0 ? db_number(sc, task->total) : NULL);
-    if (s == STATUS_OK)
-        s = operation_store_audit(sc, task->db, &ref, status, audit_details(sc, task, end));
-    if (s == STATUS_OK)
-        s = write_metrics(sc, task, end);
+        s = write_end(sc, task, end);
     if (s == STATUS_OK)
         s = settle_collection(sc, task, end);
     if (s == STATUS_OK)
@@ -448,8 +441,6 @@ static enum status load(struct scope *sc, struct task *task, struct task_facts *
     task->user_id = db_int(rows, 0, "user_id", 0);
     task->attempt = (int)db_int(rows, 0, "attempt", 0);
     task->failures = (int)db_int(rows, 0, "failures", 0);
-    task->runtime->max_attempts = (int)db_int(rows, 0, "max_attempts", 0);
-    task->runtime->queue = arena_strdup(&sc->arena, db_text(rows, 0, "queue"));
     facts->type = task->type;
     facts->failures = task->failures;
     const char *config = db_text(rows, 0, "config");

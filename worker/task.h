@@ -52,6 +52,8 @@ void task_heartbeat(struct task *task);
 /* STATUS_OK to go on; STATUS_CANCELLED (told to stop), STATUS_LOST, or STATUS_TIMEOUT (soft limit: save and return it).
  * Ask between documents and batches. */
 enum status task_check(struct scope *sc, struct task *task) must_check;
+/* The fence alone, in the middle of a transaction: what locks collections comes after it. */
+enum status task_fence(struct scope *sc, struct task *task) must_check;
 /* In a transaction that makes a document whole: the failures before it count no more. Takes the operation's row lock,
  * so it comes after the documents. */
 enum status task_progressed(struct scope *sc, struct task *task) must_check;

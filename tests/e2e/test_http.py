@@ -337,8 +337,11 @@ def test_without_redis_it_works_and_says_degraded(make_api):
     api = make_api(RATE_LIMITS="on").wait_ready()
     user, _ = api.new_user()
     api.redis.shut()
-    ready = wait_for("degraded", lambda: (lambda a: a if a.status == 200 and a.json["degraded"] else None)(api.request("GET", "/api/health/readyz"))).json
-    assert ready["services"]["redis"]["status"] == "unhealthy" and ready["services"]["database"]["status"] == "healthy"
+    def redis_is_missed():
+        answer = api.request("GET", "/api/health/readyz")
+        return answer if answer.json["services"]["redis"]["status"] == "unhealthy" else None
+    answer = wait_for("degraded", redis_is_missed)
+    assert answer.status == 200 and answer.json["degraded"] and answer.json["services"]["database"]["status"] == "healthy"
     api.login(user["username"])
     api.redis.open()
     wait_for("well again", lambda: not api.request("GET", "/readyz").json["degraded"])

@@ -79,7 +79,7 @@ def test_events_have_the_shape_that_the_front_end_reads(indexed):
         assert not isinstance(event.get("message"), str), "a string named message hides the frame from the front end"
     processed = [e["data"] for e in indexed.events[0] if e["type"] == "document_processed"]
     for data in processed:
-        assert data["total"] >= data["processed"] + data["failed"]
+        assert data["failed"] <= data["processed"] <= data["total"]
         assert isinstance(data["stats"]["vector_count"], int) and isinstance(data["stats"]["document_count"], int)
     assert [d["processed"] for d in processed] == sorted(d["processed"] for d in processed)
 
@@ -172,7 +172,7 @@ def test_appending_again_reads_only_what_changed(user, stack, folder):
 def test_a_second_operation_on_a_busy_collection_is_refused(user, stack, folder):
     docs.write_many(folder, 300)
     collection = user.collection()
-    watch = user.watch("/ws/operations")
+    watch = user.watch("/ws/operations?last_id=0")
     operation = user.add_source(collection["id"], folder)
     answer = user.ask("POST", f"/api/v2/collections/{collection['id']}/sources", {"source_type": "directory", "source_path": folder, "source_config": {"path": folder}})
     assert answer.status == 409, answer
@@ -183,7 +183,7 @@ def test_a_second_operation_on_a_busy_collection_is_refused(user, stack, folder)
 
 
 def test_a_running_operation_is_cancelled_and_the_collection_stays_usable(user, stack, folder):
-    docs.write_many(folder, 600)
+    docs.write_many(folder, 200)
     collection = user.collection()
     watch = user.at(stack.apis[1]).watch("/ws/operations")
     operation = user.add_source(collection["id"], folder)
@@ -197,14 +197,14 @@ def test_a_running_operation_is_cancelled_and_the_collection_stays_usable(user, 
     assert user.operation(operation["id"])["status"] == "cancelled"
     wait_for("the cancelled attempt to be gone", lambda: not int(stack.sql_value(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = (SELECT task_id::text FROM operations WHERE uuid = :'v1')", operation["id"])))
-    assert usable["vector_count"] < 600
+    assert usable["vector_count"] < 200
     found = user.search(collection["id"], "How do ships find their way at night?")
     assert found["total_results"] >= 0 and not found["partial_failure"]
     events = watch.events(operation["id"])
     assert [e["type"] for e in events if e["type"] in LAST] == ["operation_cancelled"] and events[-1]["type"] == "operation_cancelled"
     # The next run takes up what was left, and nothing is there twice.
     user.index(collection["id"], folder)
-    assert_nothing_doubled(stack, collection["id"], 600)
+    assert_nothing_doubled(stack, collection["id"], 200)
     watch.close()
 
 

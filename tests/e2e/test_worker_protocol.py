@@ -319,7 +319,7 @@ def test_failures_are_retried_or_not_by_their_class(db, redis, start):
 
 def test_a_killed_worker_is_swept_by_another_which_runs_its_operations_again(db, redis, start):
     first = start(WORKER_CONCURRENCY=1).ready()
-    uuid = add(db, {"sleep_ms": 3000})
+    uuid = add(db, {"sleep_ms": 600000, "sleep_attempts": 1})
     redis.push(uuid)
     assert wait_for(db, uuid, "processing")["worker_id"] == first.id
     second = start(WORKER_CONCURRENCY=1).ready()
@@ -434,6 +434,51 @@ def test_one_operation_can_be_run_by_hand(db, redis, start):
     assert row(db, uuid)["status"] == "completed" and row(db, uuid)["announced_at"]
     again = subprocess.run([WORKER, "--task", uuid], cwd=ROOT, env=w.env, capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 1 and "not to be had" in again.stderr
+
+
+def add_indexing(db, redis, folder, kind, queue):
+    name = folder.name + str(time.monotonic_ns())
+    db("INSERT INTO collections (name, owner_id, embedding_model, status)"
+       f" SELECT '{name}', id, 'all-MiniLM-L6-v2', 'processing' FROM users")
+    db(f"INSERT INTO sources (collection_id, source_path) SELECT id, '{folder}' FROM collections WHERE name = '{name}'")
+    uuid = db("INSERT INTO operations (collection_id, collection_uuid, user_id, type, mutates, queue, config)"
+              f" SELECT c.id, c.uuid, c.owner_id, '{kind}', true, '{queue}', json_build_object('source_id', s.id)"
+              f" FROM collections c JOIN sources s ON s.collection_id = c.id WHERE c.name = '{name}' RETURNING uuid")
+    redis.push(uuid, queue)
+    return uuid, f"(SELECT id FROM collections WHERE name = '{name}')"
+
+
+def test_a_folder_is_indexed_and_what_cannot_be_read_is_recorded(db, redis, start, tmp_path):
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "zebra.txt").write_text("The zebra is a striped animal of the savanna.\n" * 5)
+    (folder / "whale.txt").write_text("The whale lives in the sea.\n" * 5)
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing of that kind")
+    w = start(OPSTREAM_SOURCE_ROOTS=tmp_path).ready()
+    uuid, collection = add_indexing(db, redis, folder, "index", "fast")
+    done = wait_for(db, uuid, "completed", "failed")
+    assert done["status"] == "completed" and (done["processed"], done["failed"], done["total"]) == (3, 1, 3)
+    counters = db(f"SELECT status, status_message, document_count, error_count FROM collections WHERE id = {collection}")
+    assert counters == "ready|Completed with errors|2|1"
+    assert db(f"SELECT count(*) > 1 FROM chunks WHERE collection_id = {collection}") == "t"
+    generation = db(f"SELECT active_generation FROM collections WHERE id = {collection}")
+    vectors = db(f"SELECT count(*) FROM vec.g{generation}")
+    assert vectors == db(f"SELECT count(*) FROM chunks WHERE collection_id = {collection}") == db(
+        f"SELECT vector_count FROM collections WHERE id = {collection}")
+    assert wait_until(lambda: row(db, uuid)["announced_at"])
+    types = [e["type"] for e in redis.events(uuid)]
+    assert types[:3] == ["operation_started", "scanning_documents", "scanning_completed"]
+    assert types[-2:] == ["index_completed", "operation_completed"] and "document_processed" in types
+    assert wait_until(lambda: 'documents_processed_total{status="completed"} 2' in w.get("/metrics")[1])
+
+
+def test_a_source_that_is_away_is_tried_again_and_its_collection_stays_with_it(db, redis, start, tmp_path):
+    start(OPSTREAM_SOURCE_ROOTS=tmp_path).ready()
+    uuid, collection = add_indexing(db, redis, tmp_path / "gone", "append", "default")
+    assert wait_until(lambda: row(db, uuid)["failures"] == 1)
+    back = row(db, uuid)
+    assert back["status"] == "pending" and back["error_class"] == "transient"
+    assert db(f"SELECT status FROM collections WHERE id = {collection}") == "processing"
 
 
 @pytest.mark.parametrize("arguments, settings, words", [

@@ -181,6 +181,22 @@ static void a_lost_data_set_shows_in_the_epoch(void **state)
     assert_int_equal(strlen(after.epoch), 16);
 }
 
+static void an_event_that_redis_has_no_memory_for_changes_nothing(void **state)
+{
+    (void)state;
+    const char *operation = new_operation();
+    const struct event e = event_of(operation, 1, "operation_started");
+    assert_non_null(publish(&e));
+    assert_ok(redis_run(&store.sc, store.events, NULL, "CONFIG SET maxmemory 1"));
+    const struct event newer = event_of(operation, 2, "operation_started");
+    enum status s = message_publish(&store.sc, store.events, &newer, NULL);
+    scope_forgive(&store.sc);
+    assert_ok(redis_run(&store.sc, store.events, NULL, "CONFIG SET maxmemory 0"));
+    assert_int_equal(s, STATUS_UNAVAILABLE);
+    assert_int_equal(number("XLEN", stream_of(operation)), 1);
+    assert_non_null(publish(&e)); /* its attempt is still the newest one heard of */
+}
+
 /* ---- channels ---- */
 
 static redisContext *subscriber(void)
@@ -278,6 +294,7 @@ int main(void)
         cmocka_unit_test(an_operation_that_no_worker_took_can_be_closed),
         cmocka_unit_test(streams_are_bounded_and_kept_for_a_day),
         cmocka_unit_test(a_lost_data_set_shows_in_the_epoch),
+        cmocka_unit_test(an_event_that_redis_has_no_memory_for_changes_nothing),
         cmocka_unit_test(an_event_reaches_the_three_channels),
         cmocka_unit_test(a_refused_event_reaches_nobody),
         cmocka_unit_test(control_messages_go_to_one_worker_or_to_all),

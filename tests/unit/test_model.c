@@ -322,8 +322,8 @@ static void a_damaged_tokenizer_is_refused(void **state)
          "out of range"},
         {"{" KINDS "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[CLS]\":0,\"[SEP]\":1,\"[UNK]\":-1}}}",
          "out of range"},
-        {"{" KINDS "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[CLS]\":0,\"[SEP]\":1,\"[UNK]\":2}},\"added_"
-                   "tokens\":[{\"content\":\"x\",\"id\":3}]}",
+        {"{" KINDS "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[CLS]\":0,\"[SEP]\":1,\"[UNK]\":2}},"
+         "\"added_tokens\":[{\"content\":\"x\",\"id\":3}]}",
          "added tokens"},
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {

@@ -59,7 +59,7 @@ static void batch_add(struct batch *b, struct batch_job *job)
 {
     size_t i = job->taken++;
     size_t used = (size_t)b->offsets[b->input.count], n = (size_t)text_tokens(job, i);
-    if (used + n > b->ids_capacity) {
+    if (!b->ids || used + n > b->ids_capacity) {
         b->ids_capacity = (used + n) * 2;
         b->ids = must_realloc(b->ids, b->ids_capacity * sizeof *b->ids);
     }

@@ -1,5 +1,6 @@
-/* Puts texts of many requests into batches for one backend: queries first, then bulk work in turns, one text from each request at a time, so
- * that a small operation is not stuck behind a large one. One compute thread; any thread may submit. */
+/* Puts texts of many requests into batches for one backend: queries first, then bulk work in turns, one text from each
+ * request at a time, so that a small operation is not stuck behind a large one. One compute thread; any thread may
+ * submit. */
 #pragma once
 
 #include "common/config.h"
@@ -15,19 +16,19 @@ struct batch_job {
     int32_t *ids;     /* malloc'ed; all texts one after another */
     int32_t *offsets; /* malloc'ed; [count + 1] */
     size_t count;
-    float *vectors;   /* malloc'ed; [count][dim], filled by the batcher */
+    float *vectors; /* malloc'ed; [count][dim], filled by the batcher */
     size_t taken, finished;
     _Atomic bool is_dropped; /* nobody waits for it any more */
     enum status status;
-    size_t bad;       /* index of the text that was refused, SIZE_MAX = none */
+    size_t bad;          /* index of the text that was refused, SIZE_MAX = none */
     const char *problem; /* constant text */
     void *owner;
 };
 
 struct batcher;
 
-/* `on_done` is called on the compute thread. `batch_tokens`: the largest batch; bulk batches are kept to about 50 ms besides. `on_lost` is called when the
- * device is gone: the process must end. */
+/* `on_done` is called on the compute thread. `batch_tokens`: the largest batch; bulk batches are kept to about 50 ms
+ * besides. `on_lost` is called when the device is gone: the process must end. */
 struct batcher *batcher_new(const struct embed_backend_api *api, int batch_tokens,
                             void (*on_done)(void *context, struct batch_job *job), void (*on_lost)(void *context),
                             void *context);
@@ -36,6 +37,7 @@ void batcher_submit(struct batcher *b, struct batch_job *job);
 /* The job's remaining texts are skipped; it still comes back through on_done. */
 void batcher_drop(struct batcher *b, struct batch_job *job);
 /* Totals since the start. */
-void batcher_totals(struct batcher *b, int64_t *out_tokens, int64_t *out_texts, int64_t *out_batches, int64_t *out_busy_us);
+void batcher_totals(struct batcher *b, int64_t *out_tokens, int64_t *out_texts, int64_t *out_batches,
+                    int64_t *out_busy_us);
 
 void batch_job_free(struct batch_job *job);

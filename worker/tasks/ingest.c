@@ -82,27 +82,30 @@ static void close_all(struct ingest *in)
         close(in->root_fd);
 }
 
+/* The fence comes before the counters (lock order: documents, operations, collections). */
 enum status ingest_recount(struct scope *sc, struct ingest *in, int64_t vectors)
 {
     struct task *task = in->task;
-    enum status s = db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
+    enum status s = task_fence(sc, task);
     return s == STATUS_OK ? document_store_recount(sc, task->db, task->collection_id, vectors, &in->stats) : s;
 }
 
-/* In a fenced transaction, since a lapsed attempt must not undo what its successor noted. */
+/* In a fenced transaction, since a lapsed attempt must not undo what its successor noted. At the end the collection's
+ * counters are counted anew: a document that failed before and fails again is one error, not two. */
 static enum status note_run(struct scope *sc, struct ingest *in, const char *state, const char *error)
 {
-    enum status s = db_begin(sc, in->task->db);
+    struct task *task = in->task;
+    enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
-        s = document_store_source_run(sc, in->task->db, in->source.id, state, error);
+        s = document_store_source_run(sc, task->db, in->source.id, state, error);
     if (s == STATUS_OK && strcmp(state, "running") != 0)
-        s = ingest_recount(sc, in, 0); /* failed documents that were read this time are not counted by differences */
-    bool has_committed = in->task->has_committed; /* a note is no work that a next attempt could go on from */
+        s = ingest_recount(sc, in, 0);
+    bool has_committed = task->has_committed; /* a note is no work that a next attempt could go on from */
     if (s == STATUS_OK)
-        s = task_commit(sc, in->task);
+        s = task_commit(sc, task);
     else
-        db_rollback(in->task->db);
-    in->task->has_committed = has_committed;
+        db_rollback(task->db);
+    task->has_committed = has_committed;
     return s;
 }
 
