@@ -111,7 +111,8 @@ void redis_free(struct redis *r)
 
 struct redis_address redis_address(const struct redis *r)
 {
-    return (struct redis_address){.host = r->host, .port = r->port, .is_unix = r->is_unix, .user = r->user, .password = r->password};
+    return (struct redis_address){
+        .host = r->host, .port = r->port, .is_unix = r->is_unix, .user = r->user, .password = r->password};
 }
 
 const char *redis_key(struct scope *sc, const struct redis *r, const char *format, ...)

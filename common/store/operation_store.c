@@ -46,8 +46,8 @@ enum status operation_store_insert(struct scope *sc, struct db *db, const struct
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_OPERATION_INSERT, &rows,
                            o->collection_id ? db_number(sc, o->collection_id) : NULL, db_number(sc, o->user_id),
-                           kind->name, kind->mutates ? "true" : "false", o->queue ? o->queue : kind->queue, o->config_json,
-                           db_number(sc, attempts));
+                           kind->name, kind->mutates ? "true" : "false", o->queue ? o->queue : kind->queue,
+                           o->config_json, db_number(sc, attempts));
     if (s == STATUS_OK)
         *out = ref_of(sc, rows, 0);
     return s;

@@ -567,6 +567,22 @@ static void a_forgotten_operation_is_pushed_after_two_rounds(void **state)
     operation_reconciler_done(&memory);
 }
 
+static void one_that_was_pushed_and_taken_is_missed_anew(void **state)
+{
+    (void)state;
+    struct operation_reconciler memory = {.missing = NULL};
+    store_operation(store_user(), 0, OPERATION_NOOP);
+    reconcile(&memory);
+    reconcile(&memory);
+    assert_int_equal(outstanding("default"), 1);
+    assert_ok(redis_run(&store.sc, store.queue, NULL, "FLUSHDB")); /* a worker popped it and has not claimed yet */
+    reconcile(&memory);
+    assert_int_equal(outstanding("default"), 0);
+    reconcile(&memory);
+    assert_int_equal(outstanding("default"), 1);
+    operation_reconciler_done(&memory);
+}
+
 static void what_is_not_due_is_not_pushed(void **state)
 {
     (void)state;
@@ -636,7 +652,7 @@ static void a_long_backlog_hides_no_forgotten_operation(void **state)
     const char *key = redis_key(&store.sc, store.queue, "queue:default");
     struct operation_ref queued = store_operation(store_user(), 0, OPERATION_NOOP);
     store_operation(queued.user_id, 0, OPERATION_NOOP);
-    static const char fill[] = "for i = 1, 25000 do redis.call('LPUSH', KEYS[1], i) if i == 100 then "
+    static const char fill[] = "for i = 1, 25000 do redis.call('LPUSH', KEYS[1], i) if i == 15000 then "
                                "redis.call('LPUSH', KEYS[1], ARGV[1]) end end";
     const char *argv[] = {key, queued.uuid};
     assert_ok(redis_script(&store.sc, store.queue, fill, 1, 2, argv, NULL, NULL));
@@ -714,6 +730,7 @@ int main(void)
         cmocka_unit_test(a_failure_tells_why_in_the_words_that_clients_know),
         cmocka_unit_test(without_redis_the_announcement_is_left_to_do),
         cmocka_unit_test_setup(a_forgotten_operation_is_pushed_after_two_rounds, forget_all),
+        cmocka_unit_test_setup(one_that_was_pushed_and_taken_is_missed_anew, forget_all),
         cmocka_unit_test_setup(what_is_not_due_is_not_pushed, forget_all),
         cmocka_unit_test_setup(a_backlog_is_not_multiplied, forget_all),
         cmocka_unit_test_setup(an_operation_that_a_worker_took_meanwhile_is_not_pushed, forget_all),
