@@ -24,6 +24,8 @@ struct place {
     const char *below;
 };
 
+static const struct place nowhere = {.root_fd = -1, .root = "/", .below = "."};
+
 /* ---- resolving ---- */
 
 /* Resolves below `at` only, in the kernel, so nothing can be swapped for a link between a check and the use of it. */
@@ -152,6 +154,14 @@ static enum status find_place(struct scope *sc, const char *roots, const char *p
     return STATUS_OK;
 }
 
+/* A source as a whole that cannot be opened: what may come back counts as not there. */
+static enum status fail_source(struct scope *sc, int error)
+{
+    enum status s = status_of(error);
+    s = s == STATUS_UNAVAILABLE ? STATUS_NOT_FOUND : s == STATUS_FORBIDDEN ? STATUS_INVALID : s;
+    return fail(sc, s, "the source cannot be opened: %s", reason_of(error));
+}
+
 /* O_PATH touches neither FIFOs nor devices. The statuses are those of source_check. */
 static enum status open_start(struct scope *sc, const char *roots, const char *path, struct place *place, int *out_fd,
                               struct stat *out_info)
@@ -162,24 +172,21 @@ static enum status open_start(struct scope *sc, const char *roots, const char *p
     *out_fd = open_beneath(place->root_fd, place->below, O_PATH, 0);
     if (*out_fd >= 0 && fstat(*out_fd, out_info) == 0)
         return STATUS_OK;
-    s = status_of(errno);
-    if (s == STATUS_UNAVAILABLE)
-        s = STATUS_NOT_FOUND;
-    return fail(sc, s == STATUS_FORBIDDEN ? STATUS_INVALID : s, "the source cannot be opened: %s", reason_of(errno));
+    return fail_source(sc, errno);
 }
 
 enum status source_check(struct scope *sc, const char *roots, const char *path)
 {
-    struct place place = {.root_fd = -1};
+    struct place place = nowhere;
     scoped_fd int fd = -1;
-    struct stat info;
+    struct stat info = {0};
     enum status s = open_start(sc, roots, path, &place, &fd, &info);
     if (s == STATUS_OK && !S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode))
         s = fail(sc, STATUS_INVALID, "the source is neither a directory nor a regular file");
     if (s == STATUS_OK) {
         scoped_fd int readable = open_beneath(place.root_fd, place.below, O_RDONLY | O_NONBLOCK, 0);
         if (readable < 0)
-            s = fail(sc, STATUS_INVALID, "the source cannot be opened: %s", reason_of(errno));
+            s = fail_source(sc, errno);
     }
     if (place.root_fd >= 0)
         close(place.root_fd);
@@ -291,7 +298,7 @@ static enum status enter_directory(struct scope *sc, struct walk *w, int at, con
  * or for ever. */
 static enum status take_link(struct scope *sc, struct walk *w)
 {
-    struct stat info;
+    struct stat info = {0};
     scoped_fd int fd = open_beneath(w->root_fd, w->path.data + w->root_len, O_PATH, 0);
     if (fd < 0 && status_of(errno) == STATUS_UNAVAILABLE)
         return fail(sc, STATUS_UNAVAILABLE, "a file of the source cannot be opened: %s", reason_of(errno));
@@ -307,7 +314,7 @@ static enum status take_link(struct scope *sc, struct walk *w)
 
 static enum status take_entry(struct scope *sc, struct walk *w, int at, const char *name, int depth)
 {
-    struct stat info;
+    struct stat info = {0};
     scoped_fd int fd = open_beneath(at, name, O_PATH | O_NOFOLLOW, 0);
     if (fd < 0 && errno == ENOENT)
         return STATUS_OK;
@@ -358,7 +365,7 @@ static void cut_path(struct walk *w, size_t len)
 /* Owns `fd`. */
 static enum status walk_directory(struct scope *sc, struct walk *w, int fd, int depth)
 {
-    struct stat info;
+    struct stat info = {0};
     if (fstat(fd, &info) != 0) {
         int error = errno;
         close(fd);
@@ -401,8 +408,7 @@ static enum status walk_from(struct scope *sc, struct walk *w, const struct plac
     }
     int fd = open_beneath(place->root_fd, place->below, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0)
-        return fail(sc, is_share_gone(errno) || errno == ENOENT ? STATUS_NOT_FOUND : STATUS_INVALID,
-                    "the source cannot be opened: %s", reason_of(errno));
+        return fail_source(sc, errno);
     return walk_directory(sc, w, fd, 0);
 }
 
@@ -410,9 +416,9 @@ enum status source_walk(struct scope *sc, const char *roots, const char *path, c
                         enum status (*on_file)(struct scope *sc, void *context, const struct source_file *file),
                         void *context)
 {
-    struct place place = {.root_fd = -1};
+    struct place place = nowhere;
     scoped_fd int fd = -1;
-    struct stat info;
+    struct stat info = {0};
     enum status s = open_start(sc, roots, path, &place, &fd, &info);
     if (s == STATUS_OK) {
         struct walk w = {.options = options, .on_file = on_file, .context = context, .root_fd = place.root_fd};
@@ -428,7 +434,7 @@ enum status source_walk(struct scope *sc, const char *roots, const char *path, c
 
 static enum status open_regular(struct scope *sc, int root_fd, const char *below, int *out_fd)
 {
-    struct stat info;
+    struct stat info = {0};
     scoped_fd int looked_at = open_beneath(root_fd, below, O_PATH, 0);
     if (looked_at < 0 || fstat(looked_at, &info) != 0)
         return fail(sc, status_of(errno), "the file cannot be opened: %s", reason_of(errno));
@@ -450,7 +456,7 @@ enum status source_open_file(struct scope *sc, const char *roots, const char *pa
 {
     if (memchr(path, '\0', path_len))
         return fail(sc, STATUS_INVALID, "the file's path holds a NUL");
-    struct place place = {.root_fd = -1};
+    struct place place = nowhere;
     enum status s = find_place(sc, roots, arena_strndup(&sc->arena, path, path_len), &place);
     if (s == STATUS_INVALID)
         return STATUS_FORBIDDEN; /* outside the roots; the sentence is there already */

@@ -1,6 +1,6 @@
-/* Glob patterns over relative paths: * and ? stay within a name, [a-z] and [!a-z], \ quotes, ** stands for any number of directories. A pattern
- * without a slash ("*.md", "node_modules") is compared with names at every depth, one with a slash with the whole path. Work is bounded by
- * pattern length times path length, whatever the pattern. */
+/* Glob patterns over relative paths: * and ? stay within a name, [a-z] and [!a-z], \ quotes, ** stands for any number
+ * of directories. A pattern without a slash ("*.md", "node_modules") is compared with names at every depth, one with a
+ * slash with the whole path. Work is bounded by pattern length times path length, whatever the pattern. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
 #include "common/text.h"
+#include "tests/support/golden.h"
 #include "worker/chunk/chunk.h"
 
 #include <setjmp.h>
@@ -307,6 +308,72 @@ static void a_size_of_zero_is_refused(void **state)
     scope_done(&sc);
 }
 
+/* ---- by the model's own tokenizer ---- */
+
+static struct tokenizer *open_model_tokenizer(void)
+{
+    char path[600], error[256] = "";
+    snprintf(path, sizeof path, "%s/tokenizer.json", golden_model_dir());
+    struct tokenizer *t = tokenizer_open(path, error, sizeof error);
+    if (!t)
+        fail_msg("%s", error);
+    return t;
+}
+
+static size_t model_spans(void *context, struct scope *sc, const char *text, size_t len, struct token_span **out)
+{
+    struct token_span *spans = NULL;
+    size_t count = 0;
+    tokenizer_encode_spans(context, text, len, &spans, &count);
+    *out = arena_array(&sc->arena, count + 1, sizeof **out);
+    if (count > 0)
+        memcpy(*out, spans, count * sizeof **out);
+    free(spans);
+    return count;
+}
+
+/* Cut by the whole text's tokens, a chunk must not have more of them when the model reads it alone. */
+static void check_by_model(struct tokenizer *t, const char *text, size_t len, size_t size)
+{
+    struct scope sc;
+    scope_init(&sc, NULL);
+    struct token_counter counter = {.spans = model_spans, .context = t};
+    struct chunk_options options = {.strategy = "recursive", .size = size, .overlap = size / 4};
+    struct chunk *chunks;
+    size_t count;
+    const char *note = NULL;
+    assert_int_equal(chunk_text(&sc, &options, &counter, text, len, &chunks, &count, &note), STATUS_OK);
+    assert_true(count > 0);
+    struct token_list ids = {0};
+    for (size_t i = 0; i < count; i++) {
+        ids.count = 0;
+        tokenizer_encode(t, text + chunks[i].start, chunks[i].end - chunks[i].start, 0, &ids);
+        if (ids.count - 2 > chunks[i].tokens)
+            fail_msg("chunk %zu of size %zu: %zu tokens instead of %zu", i, size, ids.count - 2, chunks[i].tokens);
+    }
+    token_list_free(&ids);
+    scope_done(&sc);
+}
+
+static void a_chunk_by_itself_has_no_more_tokens_than_were_counted(void **state)
+{
+    (void)state;
+    struct tokenizer *t = open_model_tokenizer();
+    static const char *const texts[] = {
+        "unaffable internationalization, hyper-ventilation. Antidisestablishmentarianism!",
+        "한국어라는말은아주길게이어붙여쓸수도있습니다 그리고 띄어쓰기도 합니다",
+        "z\xE2\x80\x8Bzo@zz z\xCC\x81o\xCC\x81zoo", /* invisible characters and accents within words */
+        "吹雪の夜、梟は森の中で狩りをします。ナイト", "a[SEP]b [CLS] x[MASK]"};
+    for (size_t i = 0; i < array_len(texts); i++) {
+        for (size_t size = 4; size < 12; size++)
+            check_by_model(t, texts[i], strlen(texts[i]), size);
+    }
+    size_t len;
+    scoped_memory char *page = golden_read("docs/architecture.md", &len);
+    check_by_model(t, page, len, 100);
+    tokenizer_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,6 +390,7 @@ int main(void)
         cmocka_unit_test(a_fence_that_fits_is_not_divided),
         cmocka_unit_test(an_unknown_strategy_falls_back_and_says_so),
         cmocka_unit_test(a_size_of_zero_is_refused),
+        cmocka_unit_test(a_chunk_by_itself_has_no_more_tokens_than_were_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

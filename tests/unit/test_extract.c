@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -284,7 +286,12 @@ static int attempt_unix_socket(void)
 
 static int attempt_read_file(void)
 {
-    return open("/etc/hostname", O_RDONLY);
+    return open("/etc/passwd", O_RDONLY);
+}
+
+static int attempt_read_installed_file(void)
+{
+    return open("/usr/bin/env", O_RDONLY);
 }
 
 static int attempt_write_file(void)
@@ -339,6 +346,10 @@ static void a_tool_can_neither_write_nor_talk_nor_start_others(void **state)
                                     attempt_execute, attempt_fork,        attempt_kill};
     for (size_t i = 0; i < array_len(refused); i++)
         assert_true(try_locked_down("/usr/bin/pdftotext", refused[i]) > 0);
+    assert_int_equal(try_locked_down("/usr/bin/pdftotext", attempt_read_installed_file), 0);
+    /* Older kernels cannot hide files from a process. */
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 1)
+        assert_true(try_locked_down("/usr/bin/pdftotext", attempt_read_file) > 0);
 }
 
 int main(int argc, char **argv)

@@ -37,16 +37,29 @@ static void add_atom(struct atom_list *l, size_t start, size_t end, size_t token
     l->tokens += (uint32_t)tokens;
 }
 
+/* Tokenizers decompose: a Korean syllable can become a token for each of its three letters. */
+static size_t most_tokens_of(uint32_t cp)
+{
+    utf8proc_int32_t parts[8];
+    int last = 0;
+    if (cp < 0x80)
+        return 1;
+    utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, array_len(parts), UTF8PROC_DECOMPOSE,
+                                                 &last);
+    return n > 1 ? (size_t)n : 1;
+}
+
 /* A cut inside a word changes its tokens, but never to more than one a code point: counted so, no piece gets too large.
  */
-static void add_code_points(struct atom_list *l, const char *text, size_t start, size_t end)
+static void add_code_points(struct atom_list *l, const char *text, size_t start, size_t end, size_t size)
 {
-    uint32_t cp;
+    uint32_t cp = 0;
     for (size_t at = start, n; at < end; at += n) {
         n = utf8_next(text + at, end - at, &cp);
         if (n == 0)
             n = 1;
-        add_atom(l, at, at + n, 1);
+        size_t tokens = most_tokens_of(cp);
+        add_atom(l, at, at + n, tokens < size ? tokens : size);
     }
 }
 
@@ -60,13 +73,31 @@ static bool is_word_of_its_own(uint32_t cp)
     return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
 }
 
-/* Whether two tokens that touch belong to different words: only then does a cut between them leave both as they are. */
+static bool has_blank(const char *text, size_t from, size_t to)
+{
+    uint32_t cp = 0;
+    for (size_t at = from, n; at < to; at += n) {
+        n = utf8_next(text + at, to - at, &cp);
+        if (n == 0)
+            n = 1;
+        utf8proc_category_t category = cp < 0x80 ? UTF8PROC_CATEGORY_CN : utf8proc_category((utf8proc_int32_t)cp);
+        if (cp == ' ' || (cp >= '\t' && cp <= '\r') ||
+            (category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_ZP))
+            return true;
+    }
+    return false;
+}
+
+/* Whether two tokens belong to different words: only then does a cut between them leave both as they are. What lies
+ * between them need not be a blank: accents and invisible characters belong to no token. */
 static bool is_word_edge(const char *text, size_t len, const struct token_span *left, const struct token_span *right)
 {
-    if (right->start != left->end)
-        return right->start > left->end;
+    if (right->start < left->end)
+        return false;
+    if (has_blank(text, left->end, right->start))
+        return true;
     uint32_t before = 0, after = 0;
-    size_t last = utf8_floor(text, len, right->start ? right->start - 1 : 0);
+    size_t last = utf8_floor(text, len, left->end ? left->end - 1 : 0);
     utf8_next(text + last, len - last, &before);
     utf8_next(text + right->start, len - right->start, &after);
     return is_word_of_its_own(before) || is_word_of_its_own(after);
@@ -80,7 +111,7 @@ static void find_atoms(struct atom_list *l, const char *text, size_t len, size_t
         for (next = i + 1; next < count && !is_word_edge(text, len, &spans[next - 1], &spans[next]); next++)
             end = spans[next].end > end ? spans[next].end : end;
         if (next - i > size || end - spans[i].start > MOST_WORD_BYTES)
-            add_code_points(l, text, spans[i].start, end);
+            add_code_points(l, text, spans[i].start, end, size);
         else
             add_atom(l, spans[i].start, end, next - i);
     }

@@ -71,7 +71,7 @@ static struct converter *find_converter(const char *name)
             continue;
         if (!c->is_open) {
             c->handle = iconv_open("UTF-8", c->name);
-            c->is_open = c->handle != (iconv_t)-1;
+            c->is_open = c->handle != (iconv_t)-1; /* NOLINT(performance-no-int-to-ptr): iconv says no so */
         }
         return c->is_open ? c : NULL;
     }

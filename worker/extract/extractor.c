@@ -151,7 +151,7 @@ static enum status receive_string(struct scope *sc, const struct extractor *e, i
 /* STATUS_LOST: the helper is gone. */
 static enum status ask(struct scope *sc, struct extractor *e, int fd, const char *name, struct extract_result *out)
 {
-    struct extract_answer head;
+    struct extract_answer head = {0};
     int64_t deadline_ms = clock_monotonic_ms() + (int64_t)e->limits.seconds * 1000 + GRACE_MS;
     if (!send_request(e, fd, name))
         return STATUS_LOST;
