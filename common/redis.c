@@ -262,7 +262,9 @@ enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, r
 
 enum status redis_send(struct scope *sc, struct redis *r, int argc, const char **argv)
 {
-    enum status s = connect_now(sc, r);
+    /* Answers may be waiting on a connection that is used this way: that they can be read says nothing about its end.
+     */
+    enum status s = r->context ? STATUS_OK : connect_now(sc, r);
     if (s != STATUS_OK)
         return s;
     int is_sent = 0;

@@ -289,7 +289,7 @@ static struct slot *slot_of_task(struct supervisor *w, const char *task_id)
 static int64_t cancel_grace_ms(const struct settings *s)
 {
     int64_t ms = s->cancel_grace_seconds * 1000;
-    return ms > 9000 ? 9000 : ms; /* whatever is set, a cancelled child is gone within ten seconds */
+    return ms > 8000 ? 8000 : ms; /* whatever is set, a cancelled child is gone within ten seconds */
 }
 
 static void check_rows(struct supervisor *w)

@@ -5,9 +5,11 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -100,13 +102,13 @@ class Redis:
 class Worker:
     """One process of the program; its log goes to a file."""
 
-    def __init__(self, db, redis, folder, **settings):
+    def __init__(self, db, redis, folder, sockets, **settings):
         self.log_path = folder / f"worker-{time.monotonic_ns()}.log"
-        self.folder = folder
+        self.sockets = sockets
         keep = ("PATH", "HOME", "PGPASSWORD", "OPSTREAM_MODEL_DIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
         env = {k: os.environ[k] for k in keep if k in os.environ}
         env.update(DATABASE_URL=db.url, REDIS_URL=redis.url, TEST_OPERATIONS="true", WORKER_LEASE_SECONDS="2", RECONCILE_SECONDS="1",
-                   WORKER_CONCURRENCY="2", EMBEDDING_THREADS="1", CANCEL_GRACE_SECONDS="1", LOG_LEVEL="debug", TMPDIR=str(folder),
+                   WORKER_CONCURRENCY="2", EMBEDDING_THREADS="1", CANCEL_GRACE_SECONDS="1", LOG_LEVEL="debug", TMPDIR=str(sockets),
                    INTERNAL_API_KEY="internal-test-key")
         env.update({k: str(v) for k, v in settings.items()})
         self.db, self.env = db, env
@@ -171,15 +173,17 @@ def start(db, redis, tmp_path):
         redis.start()
     redis("FLUSHALL")
     workers = []
+    sockets = pathlib.Path(tempfile.mkdtemp(prefix="ow-"))  # short: a socket's path has at most 107 bytes
 
     def start_one(**settings):
-        workers.append(Worker(db, redis, tmp_path, **settings))
+        workers.append(Worker(db, redis, tmp_path, sockets, **settings))
         return workers[-1]
     yield start_one
     for w in workers:
         if w.process.poll() is None:
             w.process.kill()
         w.process.wait()
+    shutil.rmtree(sockets, ignore_errors=True)
     db("UPDATE operations SET status = 'cancelled', completed_at = now(), announced_at = now() WHERE status IN ('pending', 'processing')")
     db("DELETE FROM workers")
 
@@ -319,7 +323,7 @@ def test_failures_are_retried_or_not_by_their_class(db, redis, start):
 
 def test_a_killed_worker_is_swept_by_another_which_runs_its_operations_again(db, redis, start):
     first = start(WORKER_CONCURRENCY=1).ready()
-    uuid = add(db, {"sleep_ms": 3000})
+    uuid = add(db, {"sleep_ms": 600000, "sleep_attempts": 1})
     redis.push(uuid)
     assert wait_for(db, uuid, "processing")["worker_id"] == first.id
     second = start(WORKER_CONCURRENCY=1).ready()
@@ -346,13 +350,14 @@ def test_a_drained_worker_finishes_what_it_has_and_takes_nothing_more(db, redis,
     uuid = add(db, {"sleep_ms": 1500})
     redis.push(uuid)
     wait_for(db, uuid, "processing")
+    assert list(w.sockets.glob("opstream-worker.*/embed"))
     w.process.terminate()
     assert wait_until(lambda: w.log("worker_draining"))
     later = add(db)
     redis.push(later)
     assert w.process.wait(PATIENCE) == 0
     assert status(db, uuid) == "completed" and status(db, later) == "pending"
-    assert db("SELECT count(*) FROM workers") == "0" and not list(w.folder.glob("opstream-worker.*"))
+    assert db("SELECT count(*) FROM workers") == "0" and not list(w.sockets.iterdir())
 
 
 def test_a_drained_worker_gives_back_for_free_what_takes_too_long(db, redis, start):
@@ -434,6 +439,51 @@ def test_one_operation_can_be_run_by_hand(db, redis, start):
     assert row(db, uuid)["status"] == "completed" and row(db, uuid)["announced_at"]
     again = subprocess.run([WORKER, "--task", uuid], cwd=ROOT, env=w.env, capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 1 and "not to be had" in again.stderr
+
+
+def add_indexing(db, redis, folder, kind, queue):
+    name = folder.name + str(time.monotonic_ns())
+    db("INSERT INTO collections (name, owner_id, embedding_model, status)"
+       f" SELECT '{name}', id, 'all-MiniLM-L6-v2', 'processing' FROM users")
+    db(f"INSERT INTO sources (collection_id, source_path) SELECT id, '{folder}' FROM collections WHERE name = '{name}'")
+    uuid = db("INSERT INTO operations (collection_id, collection_uuid, user_id, type, mutates, queue, config)"
+              f" SELECT c.id, c.uuid, c.owner_id, '{kind}', true, '{queue}', json_build_object('source_id', s.id)"
+              f" FROM collections c JOIN sources s ON s.collection_id = c.id WHERE c.name = '{name}' RETURNING uuid")
+    redis.push(uuid, queue)
+    return uuid, f"(SELECT id FROM collections WHERE name = '{name}')"
+
+
+def test_a_folder_is_indexed_and_what_cannot_be_read_is_recorded(db, redis, start, tmp_path):
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "zebra.txt").write_text("The zebra is a striped animal of the savanna.\n" * 5)
+    (folder / "whale.txt").write_text("The whale lives in the sea.\n" * 5)
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing of that kind")
+    w = start(OPSTREAM_SOURCE_ROOTS=tmp_path).ready()
+    uuid, collection = add_indexing(db, redis, folder, "index", "fast")
+    done = wait_for(db, uuid, "completed", "failed")
+    assert done["status"] == "completed" and (done["processed"], done["failed"], done["total"]) == (3, 1, 3)
+    counters = db(f"SELECT status, status_message, document_count, error_count FROM collections WHERE id = {collection}")
+    assert counters == "ready|Completed with errors|2|1"
+    assert db(f"SELECT count(*) > 1 FROM chunks WHERE collection_id = {collection}") == "t"
+    generation = db(f"SELECT active_generation FROM collections WHERE id = {collection}")
+    vectors = db(f"SELECT count(*) FROM vec.g{generation}")
+    assert vectors == db(f"SELECT count(*) FROM chunks WHERE collection_id = {collection}") == db(
+        f"SELECT vector_count FROM collections WHERE id = {collection}")
+    assert wait_until(lambda: row(db, uuid)["announced_at"])
+    types = [e["type"] for e in redis.events(uuid)]
+    assert types[:3] == ["operation_started", "scanning_documents", "scanning_completed"]
+    assert types[-2:] == ["index_completed", "operation_completed"] and "document_processed" in types
+    assert wait_until(lambda: 'documents_processed_total{status="completed"} 2' in w.get("/metrics")[1])
+
+
+def test_a_source_that_is_away_is_tried_again_and_its_collection_stays_with_it(db, redis, start, tmp_path):
+    start(OPSTREAM_SOURCE_ROOTS=tmp_path).ready()
+    uuid, collection = add_indexing(db, redis, tmp_path / "gone", "append", "default")
+    assert wait_until(lambda: row(db, uuid)["failures"] == 1)
+    back = row(db, uuid)
+    assert back["status"] == "pending" and back["error_class"] == "transient"
+    assert db(f"SELECT status FROM collections WHERE id = {collection}") == "processing"
 
 
 @pytest.mark.parametrize("arguments, settings, words", [

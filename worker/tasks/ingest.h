@@ -1,5 +1,5 @@
-/* Reading a source into a collection, as INDEX and APPEND do: scan and register (ingest_scan.c), then extract, chunk, embed and write
- * (ingest_write.c). What was committed stays, so a later attempt goes on from there. */
+/* Reading a source into a collection, as INDEX and APPEND do: scan and register (ingest_scan.c), then extract, chunk,
+ * embed and write (ingest_write.c). What was committed stays, so a later attempt goes on from there. */
 #pragma once
 
 #include "common/store/document_store.h"
@@ -30,7 +30,8 @@ struct ingest {
     const char *first_problem; /* reason of the first failed document */
 };
 
-/* Walks the source and brings `documents` up to date with it. STATUS_UNAVAILABLE when the source is away: never "all deleted". */
+/* Walks the source and brings `documents` up to date with it. STATUS_UNAVAILABLE when the source is away: never "all
+ * deleted". */
 enum status ingest_scan(struct scope *sc, struct ingest *in) must_check;
 /* Reads, chunks, embeds and writes every pending document of the source. */
 enum status ingest_write(struct scope *sc, struct ingest *in) must_check;

@@ -308,7 +308,7 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, const 
 
 static enum status write_group(struct scope *sc, struct ingest *in, struct group *g)
 {
-    struct embed_answer answers[DOCUMENTS_AT_A_TIME];
+    struct embed_answer answers[DOCUMENTS_AT_A_TIME] = {0};
     size_t from[DOCUMENTS_AT_A_TIME] = {0};
     int dim = 0;
     enum status s = STATUS_OK;

@@ -1,6 +1,7 @@
 /* Does nothing, in the ways that tests and benchmarks ask for; only with TEST_OPERATIONS. Its config: {"sleep_ms": n,
  * "events": n, "fail": "transient" | "permanent" | "internal", "crash": signal, "silent": true, "deaf": true,
- * "fail_attempts": n}. */
+ * "fail_attempts": n, "sleep_attempts": n}: what
+ * is to go wrong or to take long does so in the first n attempts. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "worker/task.h"
@@ -72,7 +73,7 @@ enum status noop_run(struct scope *sc, struct task *task)
     if (!task->settings->test_operations)
         return fail(sc, STATUS_INVALID, "operations of type noop are for tests: TEST_OPERATIONS is off");
     enum status s = send_events(sc, task, json_get_int(task->config, "events", 0));
-    if (s == STATUS_OK)
+    if (s == STATUS_OK && task->attempt <= json_get_int(task->config, "sleep_attempts", INT32_MAX))
         s = doze(sc, task, json_get_int(task->config, "sleep_ms", 0));
     return s == STATUS_OK ? end_as_asked(sc, task) : s;
 }
