@@ -49,7 +49,7 @@ $(BUILD)/libapi.a: $(API)
 $(BUILD)/libworker.a: $(WORKER)
 $(BUILD)/libsupport.a: $(SUPPORT)
 $(BUILD)/%.a:
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	@ar rcs $@ $^
 
 $(BIN)/opstream-api: $(BUILD)/api/main.o $(BUILD)/libapi.a $(BUILD)/libcommon.a

@@ -10,6 +10,7 @@ struct user {
     int64_t token_expires_at; /* seconds since 1970; 0 = never (API keys) */
 };
 
-/* Verifies the token and loads the user's row. STATUS_UNAUTHENTICATED with the contract's sentence; STATUS_FORBIDDEN "Inactive user";
- * STATUS_UNAVAILABLE when the database is away (never 401 then). API keys are never superuser. */
-enum status auth_check(struct scope *sc, const struct settings *settings, struct db *db, const char *token, struct user *out) must_check;
+/* Verifies the token and loads the user's row. STATUS_UNAUTHENTICATED with the contract's sentence; STATUS_FORBIDDEN
+ * "Inactive user"; STATUS_UNAVAILABLE when the database is away (never 401 then). API keys are never superuser. */
+enum status auth_check(struct scope *sc, const struct settings *settings, struct db *db, const char *token,
+                       struct user *out) must_check;

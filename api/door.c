@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/message.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -80,11 +81,23 @@ static int let_go(struct door *d, struct visitor *v)
 {
     int fd = v->source.fd;
     epoll_ctl(d->epoll, EPOLL_CTL_DEL, fd, NULL);
-    *(v->prev ? &v->prev->next : &d->oldest) = v->next;
-    *(v->next ? &v->next->prev : &d->newest) = v->prev;
+    if (v->prev)
+        v->prev->next = v->next;
+    else
+        d->oldest = v->next;
+    if (v->next)
+        v->next->prev = v->prev;
+    else
+        d->newest = v->prev;
     d->visitor_count--;
     free(v);
     return fd;
+}
+
+static int let_oldest_go(struct door *d)
+{
+    assert(d->oldest && !d->oldest->prev);
+    return let_go(d, d->oldest);
 }
 
 static const char *reason_of(int http)
@@ -146,7 +159,7 @@ static void pause_accepting(struct door *d, const char *problem)
 {
     complain(d, problem);
     if (d->oldest)
-        close(let_go(d, d->oldest));
+        close(let_oldest_go(d));
     for (int i = 0; i < d->listener_count; i++)
         epoll_ctl(d->epoll, EPOLL_CTL_DEL, d->listeners[i].fd, NULL);
     d->accept_again_ms = clock_monotonic_ms() + PAUSE_MS;
@@ -164,14 +177,17 @@ static void add_visitor(struct door *d, int fd, const struct sockaddr_storage *a
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (d->visitor_count >= MAX_WAITING)
-        close(let_go(d, d->oldest));
+        close(let_oldest_go(d));
     struct visitor *v = must_calloc(1, sizeof *v);
     v->source = (struct source){SOURCE_VISITOR, fd, is_ws_port};
     v->address = *address;
     v->address_len = len;
     v->deadline_ms = clock_monotonic_ms() + SILENCE_MS;
     v->prev = d->newest;
-    *(d->newest ? &d->newest->next : &d->oldest) = v;
+    if (d->newest)
+        d->newest->next = v;
+    else
+        d->oldest = v;
     d->newest = v;
     d->visitor_count++;
     watch(d, &v->source, EPOLLIN | EPOLLRDHUP | EPOLLET);
@@ -268,7 +284,7 @@ static void send_away_the_silent(struct door *d)
     while (d->oldest && d->oldest->deadline_ms <= now) {
         char byte;
         bool has_spoken = recv(d->oldest->source.fd, &byte, 1, MSG_PEEK) == 1;
-        int fd = let_go(d, d->oldest);
+        int fd = let_oldest_go(d);
         if (has_spoken)
             answer_and_close(fd, 408, "the request head took too long");
         else
@@ -400,7 +416,7 @@ void door_close(struct door *d)
         pthread_join(d->thread, NULL);
     }
     while (d->oldest)
-        close(let_go(d, d->oldest));
+        close(let_oldest_go(d));
     for (int i = 0; i < d->listener_count; i++)
         close(d->listeners[i].fd);
     if (d->wake.fd >= 0)

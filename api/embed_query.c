@@ -63,7 +63,7 @@ enum status embed_query_parse(struct scope *sc, const char *bytes, size_t len, f
     int64_t dim = json_get_int(json, "dim", 0);
     const cJSON *vectors = cJSON_GetObjectItemCaseSensitive(json, "vectors");
     const cJSON *vector = cJSON_IsArray(vectors) ? vectors->child : NULL;
-    if (dim < 1 || dim > LARGEST_DIM || !cJSON_IsArray(vector) || vector->next)
+    if (dim < 1 || dim > LARGEST_DIM || !vector || !cJSON_IsArray(vector) || vector->next)
         return malformed(sc, "one vector was expected");
     float *values = arena_array(&sc->arena, (size_t)dim, sizeof *values);
     double squares = 0;

@@ -1,13 +1,13 @@
 #include "api/guard.h"
 
-#include "common/store/operation_store.h"
+#include "common/metrics.h"
 
 #include <string.h>
 
 enum status guard_readable(struct request *r, const char *uuid, struct collection *out, PGresult **out_rows)
 {
     scoped(PGresult) *rows = NULL;
-    struct collection c;
+    struct collection c = {0};
     enum status s = collection_store_find(r->sc, r->db, uuid, &c, &rows);
     if (s != STATUS_OK)
         return s;
@@ -24,7 +24,7 @@ enum status guard_readable(struct request *r, const char *uuid, struct collectio
 enum status guard_owned(struct request *r, const char *uuid, struct collection *out, PGresult **out_rows)
 {
     scoped(PGresult) *rows = NULL;
-    struct collection c;
+    struct collection c = {0};
     enum status s = guard_readable(r, uuid, &c, &rows);
     if (s != STATUS_OK)
         return s;
@@ -56,6 +56,12 @@ enum status guard_busy(struct request *r, const struct collection *c, const char
         return fail(r->sc, STATUS_CONFLICT, "%s: the collection is in the state 'error'; delete it and create it anew",
                     what);
     return fail(r->sc, STATUS_CONFLICT, "%s: another operation was in progress on this collection; try again", what);
+}
+
+void guard_accepted(struct request *r, const struct operation_ref *o)
+{
+    metrics_add(METRIC_OPERATIONS, o->type, "accepted", 1);
+    operation_store_push(r->sc, r->queue, o);
 }
 
 static bool is_listed(const char *const *valid, const char *word)

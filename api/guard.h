@@ -4,6 +4,7 @@
 
 #include "api/request.h"
 #include "common/store/collection_store.h"
+#include "common/store/operation_store.h"
 
 /* STATUS_NOT_FOUND when there is none, STATUS_FORBIDDEN when it is neither the user's nor public. `out_rows` (may be
  * NULL): as clients see it. */
@@ -13,6 +14,9 @@ enum status guard_owned(struct request *r, const char *uuid, struct collection *
 /* After the rollback of a transaction that met a busy collection: STATUS_CONFLICT, naming the operation that holds it.
  * `what` begins the sentence: "Cannot add a source". */
 enum status guard_busy(struct request *r, const struct collection *c, const char *what);
+
+/* After the commit that accepted an operation: counts it and pushes it to its queue. */
+void guard_accepted(struct request *r, const struct operation_ref *o);
 
 /* A comma list of a query parameter, as the array that statements take ("{a,b}"); NULL when absent or empty.
  * STATUS_INVALID naming the valid values when one of them is none of `valid` (NULL-terminated). `what` is how the

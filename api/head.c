@@ -157,13 +157,15 @@ static bool has_good_lines(const char *bytes, const struct head *head)
 /* One length or one coding: two of them are how requests are smuggled. */
 static bool has_one_framing(const char *bytes, const struct head *head)
 {
-    size_t len = 0, ignored = 0;
+    size_t len = 0, coding_len = 0, ignored = 0;
     const char *length = head_field(bytes, head, "Content-Length", 0, &len);
-    bool is_chunked = head_field(bytes, head, "Transfer-Encoding", 0, &ignored) != NULL;
+    const char *coding = head_field(bytes, head, "Transfer-Encoding", 0, &coding_len);
     if (head_field(bytes, head, "Content-Length", 1, &ignored) ||
         head_field(bytes, head, "Transfer-Encoding", 1, &ignored))
         return false;
-    if (length && (is_chunked || len == 0 || len > 18))
+    if (coding && (coding_len != 7 || strncasecmp(coding, "chunked", 7) != 0))
+        return false;
+    if (length && (coding || len == 0 || len > 18))
         return false;
     for (size_t i = 0; length && i < len; i++) {
         if (length[i] < '0' || length[i] > '9')

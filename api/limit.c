@@ -132,7 +132,7 @@ static void step_here(struct limiter *l, const struct limit_rate *rate, const ch
 /* The contract's 429. */
 static enum status refuse(struct request *r, const struct limit_rate *rate, const char *limit, const struct outcome *o)
 {
-    int64_t seconds = (o->wait_ms + 999) / 1000;
+    int64_t seconds = (o->wait_ms + 999) / 1000, reset_at = clock_wall_ms() / 1000 + seconds;
     const char *after = arena_printf(&r->sc->arena, "%lld", (long long)seconds);
     struct text *t = reply_json(r, 429);
     json_open(t, NULL, '{');
@@ -145,19 +145,18 @@ static enum status refuse(struct request *r, const struct limit_rate *rate, cons
     reply_header(r, "Retry-After", after);
     reply_header(r, "X-RateLimit-Limit", arena_printf(&r->sc->arena, "%d", rate->burst));
     reply_header(r, "X-RateLimit-Remaining", "0");
-    reply_header(r, "X-RateLimit-Reset",
-                 arena_printf(&r->sc->arena, "%lld", (long long)(clock_wall_ms() / 1000 + seconds)));
+    reply_header(r, "X-RateLimit-Reset", arena_printf(&r->sc->arena, "%lld", (long long)reset_at));
     return fail(r->sc, STATUS_RATE_LIMITED, "Rate limit exceeded");
 }
 
 static void tell_remaining(struct request *r, const struct limit_rate *rate, const struct outcome *o)
 {
+    int64_t reset_at = (clock_wall_ms() + o->ahead_ms + 999) / 1000;
     int64_t used = (o->ahead_ms + rate->interval_ms - 1) / rate->interval_ms;
     int64_t remaining = used < rate->burst ? rate->burst - used : 0;
     reply_header(r, "X-RateLimit-Limit", arena_printf(&r->sc->arena, "%d", rate->burst));
     reply_header(r, "X-RateLimit-Remaining", arena_printf(&r->sc->arena, "%lld", (long long)remaining));
-    reply_header(r, "X-RateLimit-Reset",
-                 arena_printf(&r->sc->arena, "%lld", (long long)(clock_wall_ms() + o->ahead_ms + 999) / 1000));
+    reply_header(r, "X-RateLimit-Reset", arena_printf(&r->sc->arena, "%lld", (long long)reset_at));
 }
 
 /* Whoever has one IPv6 address has the 2^64 beside it. */

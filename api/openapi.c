@@ -214,10 +214,10 @@ static void write_operation_id(struct text *t, const struct route *r)
     for (const char *p = r->path; *p; p++) {
         if (isalnum((unsigned char)*p))
             text_putc(&id, *p);
-        else if (*p != '}' && id.data[id.len - 1] != '_')
+        else if (*p != '}' && id.len && id.data[id.len - 1] != '_')
             text_putc(&id, '_');
     }
-    json_text(t, "operationId", id.data);
+    json_text(t, "operationId", text_str(&id));
 }
 
 static void write_operation(struct text *t, const struct route *r)

@@ -47,10 +47,10 @@ enum status request_invalid(struct request *r, const char *where, const char *fi
         json_text(t, NULL, field);
     json_close(t, ']');
     json_text(t, "msg", message);
-    if (cJSON_IsNumber(in_body))
+    if (in_body && cJSON_IsNumber(in_body))
         json_real(t, "input", in_body->valuedouble);
     else
-        json_text(t, "input", cJSON_IsString(in_body) ? in_body->valuestring : in_query);
+        json_text(t, "input", in_body && cJSON_IsString(in_body) ? in_body->valuestring : in_query);
     json_close(t, '}');
     return fail(r->sc, STATUS_UNPROCESSABLE, "%s", message);
 }

@@ -84,7 +84,7 @@ static int split(const char *path, struct segment out[MAX_SEGMENTS])
 static int fit(const char *pattern, const struct segment *path, int count, struct segment params[ROUTE_MAX_PARAMS],
                struct segment before[ROUTE_MAX_PARAMS])
 {
-    struct segment wanted[MAX_SEGMENTS];
+    struct segment wanted[MAX_SEGMENTS] = {{0}};
     int found = 0;
     if (split(pattern, wanted) != count)
         return -1;
@@ -138,7 +138,7 @@ static bool is_number(const char *s)
 
 static enum status check_id(struct scope *sc, const struct segment *before, const char *value)
 {
-    for (size_t i = 0; i < array_len(ids); i++) {
+    for (size_t i = 0; before->len && i < array_len(ids); i++) {
         if (strlen(ids[i].segment) != before->len || memcmp(ids[i].segment, before->start, before->len) != 0)
             continue;
         bool fits = ids[i].kind == ID_UUID ? uuid_is_valid(value) : is_number(value);
@@ -176,7 +176,8 @@ static const char *with_method(struct scope *sc, const char *allow, const char *
 
 enum status router_find(struct scope *sc, const char *method, const char *path, struct route_match *out)
 {
-    struct segment segments[MAX_SEGMENTS], params[ROUTE_MAX_PARAMS], before[ROUTE_MAX_PARAMS];
+    struct segment segments[MAX_SEGMENTS] = {{0}};
+    struct segment params[ROUTE_MAX_PARAMS] = {{0}}, before[ROUTE_MAX_PARAMS] = {{0}};
     struct segment best_params[ROUTE_MAX_PARAMS] = {{0}}, best_before[ROUTE_MAX_PARAMS] = {{0}};
     int best = ROUTE_MAX_PARAMS + 1;
     memset(out, 0, sizeof *out);

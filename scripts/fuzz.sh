@@ -11,7 +11,7 @@ status=0
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(for t in tests/fuzz/fuzz_*.c; do t=${t##*/fuzz_}; echo "${t%.c}"; done)
 mkdir -p build/fuzz/corpus
-libraries=("$built/libworker.a" "$built/libcommon.a")
+libraries=("$built/libapi.a" "$built/libworker.a" "$built/libcommon.a")
 make -s -j2 CC=clang SAN="$sanitizers" "${libraries[@]}" || die "fuzz: the libraries do not build"
 
 # Real files to begin with; the archive bomb is left out, being slow.
@@ -30,7 +30,7 @@ for t in "${targets[@]}"; do
     clang -std=gnu17 -D_GNU_SOURCE -g -O1 -I. -isystem "$(pg_config --includedir)" -isystem /usr/include/libxml2 -Wall -Wextra -Werror \
         -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -pthread -o "$program" "tests/fuzz/fuzz_$t.c" \
         -Wl,--start-group "${libraries[@]}" -Wl,--end-group -lpq -lhiredis -lcjson -lssl -lcrypto -largon2 -lcrypt -lmicrohttpd -lxml2 \
-        -larchive -lmagic -luchardet -lutf8proc -lseccomp -ldl -lm || { say "fuzz: $t does not build"; status=1; continue; }
+        -larchive -lmagic -luchardet -lutf8proc -lseccomp -lwebsockets -luv -lcurl -lz -ldl -lm || { say "fuzz: $t does not build"; status=1; continue; }
     seed "$t"
     if "$program" -max_total_time="${FUZZ_SECONDS:-10}" -timeout=20 -rss_limit_mb=3000 -max_len=65536 -close_fd_mask=3 \
         -artifact_prefix="build/fuzz/$t-" "build/fuzz/corpus/$t" >"build/fuzz/$t.log" 2>&1; then

@@ -28,6 +28,7 @@ struct client *client_new(struct hub *hub)
     struct client *c = must_calloc(1, sizeof *c);
     c->hub = hub;
     c->refs = 1;
+    c->fd = -1;
     scope_init(&c->head_scope, NULL);
     c->next = hub->clients;
     if (c->next)
@@ -62,6 +63,7 @@ void client_unref(struct client *c)
     drop_queue(c);
     replay_release(&c->replay);
     text_free(&c->message);
+    text_free(&c->early);
     scope_done(&c->head_scope);
     free(c);
 }
@@ -192,15 +194,15 @@ void client_close(struct client *c, int code, const char *reason)
     if (c->state >= CLIENT_CLOSING)
         return;
     c->state = CLIENT_CLOSING;
-    c->close_code = code;
-    snprintf(c->close_reason, sizeof c->close_reason, "%s", reason);
+    struct frame *f = frame_close(code, reason);
+    push(c, f);
+    frame_unref(f);
     wheel_put(&c->hub->wheel, &c->timer, clock_monotonic_ms() + CLOSE_MS);
-    if (c->wire)
-        wire_want_write(c);
 }
 
 void client_dismiss(struct client *c)
 {
+    lookup_leave(c); /* it may come to another instance before its end of the connection is closed here */
     if (c->speaks_resume && c->state != CLIENT_CLOSING) {
         client_close(c, CLOSE_RESTART, "this server restarts: reconnect with last_id");
         return;
@@ -226,16 +228,10 @@ void client_page_on(struct client *c)
     c->is_page_asked = true;
 }
 
-bool client_writeable(struct client *c)
+void client_writeable(struct client *c)
 {
-    if (c->state == CLIENT_CLOSING && c->close_code && c->queue_count == 0)
-        return false;
     client_flush(c);
-    if (c->state == CLIENT_CLOSING && c->close_code && c->queue_count == 0 && c->wire)
-        wire_want_write(c);
-    if (c->state == CLIENT_OPEN)
-        client_page_on(c);
-    return true;
+    client_page_on(c);
 }
 
 /* ---- opening ---- */
@@ -265,18 +261,12 @@ static void plan_timer(struct client *c)
     wheel_put(&c->hub->wheel, &c->timer, due);
 }
 
-void client_established(struct client *c)
+void client_begin(struct client *c)
 {
-    uint32_t random = 0;
-    ssize_t n = getrandom(&random, sizeof random, GRND_NONBLOCK);
-    (void)n;
-    c->heard_ms = clock_monotonic_ms();
-    c->next_ping_ms = c->heard_ms + interval_ms(c) / 2 + random % (uint32_t)(interval_ms(c) / 2 + 1);
-    plan_timer(c);
     if (c->refusal)
-        refuse(c, CLOSE_POLICY, c->refusal);
+        wire_open(c);
     else if (!lookup_open(c))
-        wire_cut(c, false); /* too many at once: it comes again */
+        wire_drop(c); /* too many at once: it comes again */
 }
 
 static bool is_server_fault(enum status s)
@@ -341,30 +331,55 @@ static void choose_position(struct client *c, const struct open_answer *a, const
 
 void client_opened(struct client *c, const struct open_answer *a)
 {
+    c->answer = *a;
     c->user_id = a->user_id;
     c->expires_at = a->expires_at;
     c->is_superuser = a->is_superuser;
     c->is_registered = a->is_registered;
-    if (c->state != CLIENT_OPENING) { /* it left meanwhile */
-        lookup_leave(c);
-        return;
-    }
-    if (a->status != STATUS_OK) {
-        refuse(c, is_server_fault(a->status) ? CLOSE_FAULT : CLOSE_POLICY, a->reason);
-        return;
-    }
-    const char *too_many = count_locally(c);
-    if (too_many) {
-        refuse(c, CLOSE_POLICY, too_many);
+    if (c->hub->is_draining)
+        wire_drop(c);
+    else
+        wire_open(c);
+}
+
+static void start_timer(struct client *c)
+{
+    uint32_t random = 0;
+    ssize_t n = getrandom(&random, sizeof random, GRND_NONBLOCK);
+    (void)n;
+    c->heard_ms = clock_monotonic_ms();
+    c->next_ping_ms = c->heard_ms + interval_ms(c) / 2 + random % (uint32_t)(interval_ms(c) / 2 + 1);
+    plan_timer(c);
+}
+
+static const char *refusal_of(struct client *c, int *out_code)
+{
+    const struct open_answer *a = &c->answer;
+    *out_code = CLOSE_POLICY;
+    if (c->refusal)
+        return c->refusal;
+    if (a->status == STATUS_OK)
+        return count_locally(c);
+    if (is_server_fault(a->status))
+        *out_code = CLOSE_FAULT;
+    return a->reason;
+}
+
+void client_established(struct client *c)
+{
+    int code;
+    start_timer(c);
+    const char *refusal = refusal_of(c, &code);
+    if (refusal) {
+        refuse(c, code, refusal);
         return;
     }
     metrics_add(METRIC_WS_CONNECTIONS, ws_kind_name(c->kind), "opened", 1);
     metrics_add(METRIC_WS_ACTIVE, ws_kind_name(c->kind), NULL, 1);
-    choose_position(c, a, c->head.last_id);
+    choose_position(c, &c->answer, c->head.last_id);
     scope_done(&c->head_scope); /* neither token nor path is needed any more */
     scope_init(&c->head_scope, NULL);
     memset(&c->head, 0, sizeof c->head);
-    plan_timer(c);
     join_channel(c);
 }
 
@@ -585,7 +600,8 @@ static void answer_ping(struct client *c)
 static void resume(struct client *c, const char *last_id)
 {
     c->speaks_resume = true;
-    if (c->state != CLIENT_OPEN || (c->kind != WS_OPERATION && c->kind != WS_OPERATIONS) || !last_id || !*last_id)
+    bool is_there = c->state == CLIENT_OPEN || c->state == CLIENT_SUBSCRIBING;
+    if (!is_there || (c->kind != WS_OPERATION && c->kind != WS_OPERATIONS) || !last_id || !*last_id)
         return;
     bool needs_state = c->needs_state;
     struct open_answer nowhere = {0};
@@ -618,11 +634,11 @@ static void take_message(struct client *c, const char *text, size_t len)
     scope_done(&sc);
 }
 
-bool client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary)
+void client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary)
 {
     client_heard(c);
     if (c->state == CLIENT_CLOSING)
-        return true;
+        return;
     if (is_first) {
         text_clear(&c->message);
         c->message_bytes = 0;
@@ -630,24 +646,21 @@ bool client_receive(struct client *c, const char *bytes, size_t len, bool is_fir
     }
     c->message_bytes += len;
     if (c->message_bytes > MESSAGE_BYTES) {
-        c->state = CLIENT_CLOSING;
-        c->close_code = CLOSE_TOO_BIG;
-        snprintf(c->close_reason, sizeof c->close_reason, "at most %d bytes a message", MESSAGE_BYTES);
-        wheel_put(&c->hub->wheel, &c->timer, clock_monotonic_ms() + CLOSE_MS);
-        return false;
+        client_close(c, CLOSE_TOO_BIG, "at most 64 KiB a message");
+        text_free(&c->message);
+        return;
     }
     if (c->is_ignoring)
-        return true;
+        return;
     if (is_first && is_final) {
         take_message(c, bytes, len);
-        return true;
+        return;
     }
     text_append(&c->message, bytes, len);
     if (is_final) {
         take_message(c, text_str(&c->message), c->message.len);
         text_free(&c->message);
     }
-    return true;
 }
 
 /* ---- time ---- */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OPCODE_TEXT = 0x81, OPCODE_PING = 0x89, LONGEST_HEADER = 10 };
+enum { OPCODE_TEXT = 0x81, OPCODE_CLOSE = 0x88, OPCODE_PING = 0x89, LONGEST_REASON = 123, LONGEST_HEADER = 10 };
 
 static size_t put_header(unsigned char out[LONGEST_HEADER], size_t len)
 {
@@ -106,6 +106,18 @@ struct frame *frame_heartbeat(void)
     /* libwebsockets does not report pongs without a payload. */
     text_append(&text, (const unsigned char[]){OPCODE_PING, 1, '.'}, 3);
     return frame_of_bytes(text.data, text.len);
+}
+
+struct frame *frame_close(int code, const char *reason)
+{
+    unsigned char bytes[4 + LONGEST_REASON];
+    size_t len = utf8_floor(reason, strlen(reason), LONGEST_REASON);
+    bytes[0] = OPCODE_CLOSE;
+    bytes[1] = (unsigned char)(len + 2);
+    bytes[2] = (unsigned char)(code >> 8);
+    bytes[3] = (unsigned char)code;
+    memcpy(bytes + 4, reason, len);
+    return frame_of_bytes(bytes, len + 4);
 }
 
 struct frame *frame_ref(struct frame *f)

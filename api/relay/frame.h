@@ -29,6 +29,8 @@ struct frame *frame_text(const char *json, size_t len);
 struct frame *frame_event(const char *json, size_t len, const struct event_id *id);
 /* {"type":"ping"} and a ping of the protocol, in one write. */
 struct frame *frame_heartbeat(void);
+/* A close frame; `reason` is cut to 123 bytes. */
+struct frame *frame_close(int code, const char *reason);
 struct frame *frame_ref(struct frame *f);
 void frame_unref(struct frame *f);
 /* The rendering a connection wants; NULL = nothing is sent for this event. Not a new reference. */

@@ -113,14 +113,14 @@ enum status history_read(struct scope *sc, struct redis *events, const char *str
     bool trimmed = false;
     scoped(redisReply) *reply = NULL;
     enum status s = ask(sc, events, stream, after, HISTORY_PAGE_EVENTS, &reply);
-    if (s != STATUS_OK)
+    if (s != STATUS_OK || !reply)
         return s;
     take_head(out, reply, &first, &trimmed);
     out->is_truncated = is_gap(after, is_explicit, out, &first, trimmed);
     scoped(redisReply) *whole = NULL;
     if (out->is_truncated && out->is_there) {
         s = ask(sc, events, stream, &beginning, HISTORY_PAGE_EVENTS, &whole);
-        if (s != STATUS_OK)
+        if (s != STATUS_OK || !whole)
             return s;
         take_head(out, whole, &first, &trimmed);
     }
@@ -135,7 +135,7 @@ enum status history_end(struct scope *sc, struct redis *events, const char *stre
     bool trimmed;
     scoped(redisReply) *reply = NULL;
     enum status s = ask(sc, events, stream, &beginning, 0, &reply);
-    if (s == STATUS_OK)
+    if (s == STATUS_OK && reply)
         take_head(out, reply, &first, &trimmed);
     return s;
 }

@@ -214,7 +214,7 @@ static void each_second(struct hub *hub, int64_t now)
         for (struct client *c = hub->clients; c; c = c->next)
             client_page_on(c);
     }
-    if (now >= hub->next_renew_ms) {
+    if (now >= hub->next_renew_ms && !hub->is_draining) {
         hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
         lookup_renew(hub);
     }

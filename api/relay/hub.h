@@ -25,9 +25,18 @@ enum client_state {
 
 struct scan;
 
+struct open_answer {
+    enum status status;
+    char reason[124];
+    int64_t user_id, expires_at;
+    bool is_superuser, is_registered, has_position;
+    struct event_id position;
+};
 struct client {
     struct hub *hub;
-    void *wire;                  /* relay.c's; NULL = gone */
+    void *wire;                  /* relay.c's; NULL = not yet, or gone */
+    int fd;                      /* until there is a wire; -1 = none */
+    struct text early;           /* what came with the head */
     struct client *next, **link; /* all clients */
     struct client *next_dirty;
     int refs; /* the wire, jobs, the dirty list */
@@ -43,6 +52,7 @@ struct client {
     bool is_explicit; /* the position was named by the client */
     bool is_position_known;
     bool is_ignoring; /* the rest of a binary message */
+    struct open_answer answer;
     char target[65];
     int64_t user_id, expires_at;
     struct registration registration;
@@ -56,8 +66,6 @@ struct client {
     struct text message; /* of several fragments */
     size_t message_bytes;
     struct scan *scan;
-    int close_code;
-    char close_reason[124];
 };
 
 struct counter {
@@ -88,6 +96,10 @@ struct hub {
 };
 
 /* relay.c: the wire. Nothing is written while it is busy. */
+/* Shakes hands; client_established or client_gone follows at once. */
+void wire_open(struct client *c);
+/* Closes the socket of a client that has no wire yet. */
+void wire_drop(struct client *c);
 bool wire_is_busy(const struct client *c);
 bool wire_write(struct client *c, const unsigned char *bytes, size_t len);
 void wire_want_write(struct client *c);
@@ -98,13 +110,14 @@ void wire_cut(struct client *c, bool is_hard);
 struct client *client_new(struct hub *hub);
 void client_ref(struct client *c);
 void client_unref(struct client *c);
+/* Asks who it is; the handshake waits for the answer, so that nothing published after it is missed. */
+void client_begin(struct client *c);
 void client_established(struct client *c);
-/* False: the wire is to be closed with close_code and close_reason. */
-bool client_writeable(struct client *c);
-bool client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary);
+void client_writeable(struct client *c);
+void client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary);
 void client_heard(struct client *c);
 void client_gone(struct client *c);
-/* Says goodbye with a code. */
+/* Says goodbye with a code, and is cut when the client does not answer in time. */
 void client_close(struct client *c, int code, const char *reason);
 void client_flush(struct client *c);
 /* Puts a frame on its queue; an event that came live goes through client_deliver. */
@@ -133,13 +146,6 @@ void lookup_renew(struct hub *hub);
 void lookup_pulse(struct hub *hub, const char *channel);
 bool lookup_check(struct hub *hub, struct channel *channel);
 
-struct open_answer {
-    enum status status;
-    char reason[124];
-    int64_t user_id, expires_at;
-    bool is_superuser, is_registered, has_position;
-    struct event_id position;
-};
 void client_opened(struct client *c, const struct open_answer *a);
 /* `state` may be NULL. The page's frames are the caller's. */
 void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page,

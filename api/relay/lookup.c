@@ -33,12 +33,13 @@ static void append_job(struct job ***last, struct job *job)
 }
 
 /* NULL = the end. */
-static struct job *next_job(struct lookup *l)
+static struct job *next_job(struct lookup *l, bool *out_is_stopping)
 {
     pthread_mutex_lock(&l->lock);
     while (!l->first && !l->is_stopping)
         pthread_cond_wait(&l->has_job, &l->lock);
-    struct job *job = l->is_stopping ? NULL : l->first;
+    struct job *job = l->first;
+    *out_is_stopping = l->is_stopping;
     if (job) {
         l->first = job->next;
         if (!l->first)
@@ -63,8 +64,10 @@ static void *work(void *context)
                                                     .prefix = s->redis_prefix,
                                                     .timeout_ms = REDIS_TIMEOUT_MS}),
     };
-    for (struct job *job; (job = next_job(l));) {
-        job->run(job, &tools);
+    bool is_stopping;
+    for (struct job *job; (job = next_job(l, &is_stopping));) {
+        if (job->is_urgent || !is_stopping)
+            job->run(job, &tools);
         pthread_mutex_lock(&l->lock);
         append_job(&l->last_ended, job);
         pthread_mutex_unlock(&l->lock);
@@ -147,6 +150,7 @@ bool lookup_submit(struct lookup *l, struct job *job, bool is_urgent)
 {
     pthread_mutex_lock(&l->lock);
     bool is_taken = !l->is_stopping && (is_urgent || l->waiting < l->queue_max);
+    job->is_urgent = is_urgent;
     if (is_taken) {
         append_job(&l->last, job);
         l->waiting++;
@@ -172,13 +176,7 @@ void lookup_stop(struct lookup *l)
     if (!l)
         return;
     join_threads(l);
-    end_jobs(l);
-    for (struct job *job = l->first, *next; job; job = next) {
-        next = job->next;
-        job->end(job); /* never ran */
-    }
-    l->first = NULL;
-    l->last = &l->first;
+    end_jobs(l); /* the threads have left no job */
     uv_close((uv_handle_t *)&l->wake, NULL);
 }
 

@@ -16,6 +16,7 @@ struct lookup_tools {
 
 struct job {
     struct job *next;
+    bool is_urgent;
     void (*run)(struct job *job, struct lookup_tools *tools); /* on a look-up thread */
     void (*end)(
         struct job *job); /* on the loop; frees the job. Called for every job that was taken, also at shut-down */
@@ -31,8 +32,8 @@ enum status lookup_new(struct scope *sc, uv_loop_t *loop, const struct settings 
 bool lookup_submit(struct lookup *l, struct job *job, bool is_urgent);
 /* From a job that runs: calls `tell(context)` on the loop some time later. `context` is freed by tell. */
 void lookup_tell(struct lookup *l, void (*tell)(void *context), void *context);
-/* Stops the threads after what they are at, then ends all jobs; the loop must run once more to close the handle. On the
- * loop. */
+/* Stops the threads after what they are at and what is urgent, then ends all jobs; the loop must run once more to close
+ * the handle. On the loop. */
 void lookup_stop(struct lookup *l);
 /* After the loop is done. */
 void lookup_free(struct lookup *l);

@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libwebsockets.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -21,7 +23,8 @@
 #include <unistd.h>
 
 enum {
-    SEND_BUFFER_BYTES = 64 << 10, /* the kernel's: else it swallows megabytes for a reader that stopped */
+    SEND_BUFFER_BYTES = 128 << 10, /* the kernel's: more, and it swallows megabytes for a reader that stopped; less, and
+                                      a loopback stalls */
     RECEIVE_BYTES = 1024,
     HANDSHAKE_BYTES = 16 << 10, /* room for the echo of a long token */
     HEAD_BYTES = 1024,          /* of the rewritten head */
@@ -90,14 +93,6 @@ void wire_cut(struct client *c, bool is_hard)
 
 /* ---- what libwebsockets tells ---- */
 
-static int close_with_reason(struct lws *wsi, struct client *c)
-{
-    if (c->close_code)
-        lws_close_reason(wsi, (enum lws_close_status)c->close_code, (unsigned char *)c->close_reason,
-                         strlen(c->close_reason));
-    return -1;
-}
-
 /* The 101 is being written. */
 static int add_echo(const struct client *c, struct lws_process_html_args *args)
 {
@@ -111,25 +106,26 @@ static int add_echo(const struct client *c, struct lws_process_html_args *args)
     return 0;
 }
 
-static int receive(struct lws *wsi, struct client *c, const char *bytes, size_t len)
+static void receive(struct lws *wsi, struct client *c, const char *bytes, size_t len)
 {
     bool is_final = lws_is_final_fragment(wsi) && lws_remaining_packet_payload(wsi) == 0;
-    if (client_receive(c, bytes, len, lws_is_first_fragment(wsi), is_final, lws_frame_is_binary(wsi)))
-        return 0;
-    return close_with_reason(wsi, c);
+    client_receive(c, bytes, len, lws_is_first_fragment(wsi), is_final, lws_frame_is_binary(wsi));
 }
 
-static void forget(struct lws *wsi, struct client *c)
+static struct relay *relay_of(const struct client *c)
 {
-    struct relay *r = (struct relay *)((char *)c->hub - offsetof(struct relay, hub));
-    lws_set_opaque_user_data(wsi, NULL);
+    return (struct relay *)((char *)c->hub - offsetof(struct relay, hub));
+}
+
+static void let_go(struct client *c)
+{
+    struct relay *r = relay_of(c);
     client_gone(c);
-    atomic_fetch_sub(&r->client_count, 1);
-    if (atomic_load(&r->client_count) == 0) {
-        pthread_mutex_lock(&r->lock);
-        pthread_cond_broadcast(&r->is_empty);
-        pthread_mutex_unlock(&r->lock);
-    }
+    if (atomic_fetch_sub(&r->client_count, 1) > 1)
+        return;
+    pthread_mutex_lock(&r->lock);
+    pthread_cond_broadcast(&r->is_empty);
+    pthread_mutex_unlock(&r->lock);
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unused, void *in, size_t len)
@@ -152,15 +148,20 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
         client_established(c);
         return 0;
     case LWS_CALLBACK_RECEIVE:
-        return receive(wsi, c, in, len);
+        receive(wsi, c, in, len);
+        return 0;
     case LWS_CALLBACK_RECEIVE_PONG:
         client_heard(c);
         return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
-        return client_writeable(c) ? 0 : close_with_reason(wsi, c);
+        client_writeable(c);
+        return 0;
+    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+        return c->state == CLIENT_CLOSING ? -1 : 0; /* the answer to our own close frame is not answered again */
     case LWS_CALLBACK_CLOSED:
     case LWS_CALLBACK_WSI_DESTROY:
-        forget(wsi, c);
+        lws_set_opaque_user_data(wsi, NULL);
+        let_go(c);
         return 0;
     default:
         return 0;
@@ -205,12 +206,40 @@ static const char *refusal_of(const struct relay *r, const struct ws_head *head)
     return NULL;
 }
 
-static void make_small(int fd)
+static void prepare(int fd)
 {
-    int bytes = SEND_BUFFER_BYTES, flags = fcntl(fd, F_GETFL);
+    int bytes = SEND_BUFFER_BYTES, on = 1, flags = fcntl(fd, F_GETFL);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     if (flags >= 0)
         fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+void wire_drop(struct client *c)
+{
+    shut(c->fd);
+    c->fd = -1;
+    let_go(c);
+}
+
+void wire_open(struct client *c)
+{
+    struct relay *r = relay_of(c);
+    int fd = c->fd;
+    scoped_text head = {0};
+    ws_head_rewrite(&head, &c->head);
+    text_append(&head, text_str(&c->early), c->early.len);
+    text_free(&c->early);
+    prepare(fd);
+    c->fd = -1;
+    r->adopting = c;
+    client_ref(c);
+    lws_adopt_socket_vhost_readbuf(r->vhost, fd, head.data, head.len);
+    if (r->adopting == c) { /* it never got so far as to have a wire; the socket is closed */
+        r->adopting = NULL;
+        let_go(c);
+    }
+    client_unref(c);
 }
 
 static void adopt(struct relay *r, struct adoption *a)
@@ -220,31 +249,20 @@ static void adopt(struct relay *r, struct adoption *a)
         return;
     }
     struct client *c = client_new(&r->hub);
+    atomic_fetch_add(&r->client_count, 1);
     enum status s = ws_head_parse(&c->head_scope, a->head, a->len, &c->head);
     if (s != STATUS_OK) {
         answer_http(a->fd, s, c->head_scope.problem_text);
-        client_gone(c);
+        let_go(c);
         return;
     }
+    c->fd = a->fd;
     c->kind = c->head.kind;
     c->is_flat = c->head.is_flat;
-    size_t target_len = strnlen(c->head.target, sizeof c->target - 1);
-    memcpy(c->target, c->head.target, target_len);
+    memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
     c->refusal = refusal_of(r, &c->head);
-    scoped_text head = {0};
-    ws_head_rewrite(&head, &c->head);
-    text_append(&head, a->head + c->head.head_len, a->len - c->head.head_len);
-    make_small(a->fd);
-    r->adopting = c;
-    atomic_fetch_add(&r->client_count, 1);
-    client_ref(c);
-    lws_adopt_socket_vhost_readbuf(r->vhost, a->fd, head.data, head.len);
-    if (r->adopting == c) { /* it never got so far as to have a wire; the socket is closed */
-        r->adopting = NULL;
-        client_gone(c);
-        atomic_fetch_sub(&r->client_count, 1);
-    }
-    client_unref(c);
+    text_append(&c->early, a->head + c->head.head_len, a->len - c->head.head_len);
+    client_begin(c);
 }
 
 static struct adoption *take_adoptions(struct relay *r)
@@ -306,7 +324,7 @@ static void *run(void *context)
     r->hub.is_draining = true;
     close_rest(r);
     int64_t until = clock_monotonic_ms() + LEAVE_GRACE_MS;
-    while (r->hub.clients && clock_monotonic_ms() < until)
+    while (r->hub.clients && clock_monotonic_ms() < until) /* the tick of the hub's timer ends each turn */
         uv_run(&r->loop, UV_RUN_ONCE);
     lws_context_destroy(r->context);
     hub_stop(&r->hub);

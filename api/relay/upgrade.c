@@ -164,6 +164,8 @@ static enum status take_request_line(struct scope *sc, struct ws_head *out, stru
         return fail(sc, STATUS_INVALID, "a WebSocket is opened by GET");
     if (!slice_is(version, "HTTP/1.1"))
         return fail(sc, STATUS_INVALID, "a WebSocket is opened by HTTP/1.1");
+    if (uri.len == 0 || *uri.at != '/')
+        return fail(sc, STATUS_INVALID, "not a path");
     struct slice path;
     next_part(&uri, '?', &path);
     *out_query = uri;

@@ -4,8 +4,6 @@
 #include "api/router.h"
 #include "api/source_request.h"
 #include "api/views.h"
-#include "common/metrics.h"
-#include "common/store/operation_store.h"
 #include "common/store/source_store.h"
 
 #include <string.h>
@@ -281,7 +279,7 @@ enum status collections_create(struct request *r)
         return s;
     s = idempotency_run(r, create_in_transaction, &n, &is_done);
     if (s == STATUS_OK && !is_done)
-        operation_store_push(r->sc, r->queue, &n.operation);
+        guard_accepted(r, &n.operation);
     return s;
 }
 
@@ -352,7 +350,7 @@ enum status collections_delete(struct request *r)
         return guard_busy(r, &c, "Cannot delete the collection");
     if (s != STATUS_OK)
         return s;
-    operation_store_push(r->sc, r->queue, &operation);
+    guard_accepted(r, &operation);
     reply_header(r, "X-Operation-ID", arena_strdup(&r->sc->arena, operation.uuid));
     return reply_empty(r, 204);
 }

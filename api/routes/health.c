@@ -51,15 +51,13 @@ enum status health_ready(struct request *r)
 }
 
 /* Samples of the text format, "name{labels} value" a line, as members of an object. */
-static void write_samples(struct text *t, const struct text *samples)
+static void write_samples(struct scope *sc, struct text *t, const struct text *samples)
 {
     for (const char *line = text_str(samples); *line;) {
         size_t len = strcspn(line, "\n");
         const char *blank = memrchr(line, ' ', len);
-        if (*line != '#' && blank) {
-            scoped_memory char *name = strndup(line, (size_t)(blank - line));
-            json_real(t, name, strtod(blank + 1, NULL));
-        }
+        if (*line != '#' && blank)
+            json_real(t, arena_strndup(&sc->arena, line, (size_t)(blank - line)), strtod(blank + 1, NULL));
         line += len + (line[len] == '\n');
     }
 }
@@ -72,7 +70,7 @@ enum status health_metrics(struct request *r)
     json_open(t, NULL, '{');
     json_text(t, "instance_id", r->api->instance_id);
     json_open(t, "metrics", '{');
-    write_samples(t, &samples);
+    write_samples(r->sc, t, &samples);
     json_close(t, '}');
     json_close(t, '}');
     return STATUS_OK;

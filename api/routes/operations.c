@@ -4,7 +4,7 @@
 #include "api/views.h"
 #include "common/log.h"
 #include "common/message.h"
-#include "common/store/operation_store.h"
+#include "common/metrics.h"
 #include "common/store/operation_view.h"
 
 #include <string.h>
@@ -151,6 +151,7 @@ enum status operations_cancel(struct request *r)
         return already_final(r);
     if (s != STATUS_OK)
         return s;
+    metrics_add(METRIC_OPERATIONS, operation.type, "cancelled", 1);
     tell_about_cancel(r, &operation, worker);
     s = operation_view_find(r->sc, r->db, r->params[0], &after);
     if (s == STATUS_OK)

@@ -4,7 +4,6 @@
 #include "api/router.h"
 #include "api/source_request.h"
 #include "api/views.h"
-#include "common/store/operation_store.h"
 #include "common/store/operation_view.h"
 #include "common/store/source_store.h"
 
@@ -71,7 +70,7 @@ enum status sources_add(struct request *r)
     if (s == STATUS_CONFLICT)
         return guard_busy(r, &n.collection, "Cannot add a source");
     if (s == STATUS_OK && !is_done)
-        operation_store_push(r->sc, r->queue, &n.operation);
+        guard_accepted(r, &n.operation);
     return s;
 }
 

@@ -155,11 +155,11 @@ enum status document_store_touch(struct scope *sc, struct db *db, int64_t docume
     return db_run(sc, db, SQL_INGEST_TOUCH, NULL, db_number(sc, document_id), db_number(sc, mtime_ns));
 }
 
-enum status document_store_pending(struct scope *sc, struct db *db, int64_t source_id, int64_t after_id, int limit,
+enum status document_store_pending(struct scope *sc, struct db *db, int64_t collection_id, int64_t after_id, int limit,
                                    struct pending_document **out, size_t *out_count)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_INGEST_PENDING, &rows, db_number(sc, source_id), db_number(sc, after_id),
+    enum status s = db_run(sc, db, SQL_INGEST_PENDING, &rows, db_number(sc, collection_id), db_number(sc, after_id),
                            db_number(sc, limit));
     if (s != STATUS_OK)
         return s;
@@ -183,10 +183,10 @@ enum status document_store_pending(struct scope *sc, struct db *db, int64_t sour
     return STATUS_OK;
 }
 
-enum status document_store_pending_count(struct scope *sc, struct db *db, int64_t source_id, int64_t *out)
+enum status document_store_pending_count(struct scope *sc, struct db *db, int64_t collection_id, int64_t *out)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_INGEST_PENDING_COUNT, &rows, db_number(sc, source_id));
+    enum status s = db_run(sc, db, SQL_INGEST_PENDING_COUNT, &rows, db_number(sc, collection_id));
     if (s == STATUS_OK)
         *out = db_int(rows, 0, "documents", 0);
     return s;
@@ -293,17 +293,36 @@ enum status document_store_done(struct scope *sc, struct db *db, const struct ge
     return s;
 }
 
+enum status document_store_hide(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
+                                int64_t document_id, int live_version, int64_t *out_removed)
+{
+    *out_removed = 0;
+    if (live_version <= 0)
+        return STATUS_OK;
+    enum status s = db_run(sc, db, SQL_INGEST_DOCUMENT_HIDE, NULL, db_number(sc, document_id));
+    if (s == STATUS_OK)
+        s = remove_rows(sc, db, g, collection_id, document_id, live_version, true, out_removed);
+    return s;
+}
+
 enum status document_store_failed(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
                                   int64_t document_id, int live_version, const char *reason, const char *category,
                                   const char *mime_type, int64_t *out_removed)
 {
     *out_removed = 0;
-    const char *id = db_number(sc, document_id);
-    enum status s = db_run(sc, db, SQL_INGEST_DOCUMENT_FAILED, NULL, id, reason, category, mime_type);
-    if (s == STATUS_OK && live_version > 0)
-        s = db_run(sc, db, SQL_INGEST_DOCUMENT_HIDE, NULL, id);
-    if (s == STATUS_OK && live_version > 0)
-        s = remove_rows(sc, db, g, collection_id, document_id, live_version, true, out_removed);
+    enum status s = db_run(sc, db, SQL_INGEST_DOCUMENT_FAILED, NULL, db_number(sc, document_id), reason, category,
+                           mime_type);
+    if (s == STATUS_OK)
+        s = document_store_hide(sc, db, g, collection_id, document_id, live_version, out_removed);
+    return s;
+}
+
+enum status document_store_revive_duplicates(struct scope *sc, struct db *db, int64_t collection_id, int64_t *out_count)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, db, SQL_INGEST_REVIVE_DUPLICATES, &rows, db_number(sc, collection_id));
+    if (s == STATUS_OK)
+        *out_count = db_int(rows, 0, "revived", 0);
     return s;
 }
 

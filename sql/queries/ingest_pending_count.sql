@@ -1,2 +1,2 @@
--- $1 source id
-SELECT count(*) AS documents FROM documents WHERE source_id = $1::bigint AND status IN ('pending', 'processing')
+-- $1 collection id
+SELECT count(*) AS documents FROM documents WHERE collection_id = $1::bigint AND status IN ('pending', 'processing')

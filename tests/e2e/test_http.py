@@ -219,11 +219,10 @@ def test_what_is_no_request_gets_400(api, data):
     post("/api/auth/login", b"zz\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
     post("/api/auth/login", b"ffffffffffffffffff\r\n{}", "Transfer-Encoding: chunked"),
     post("/api/auth/login", b"{}", "Transfer-Encoding: gzip")])
-def test_rubbish_in_the_middle_ends_the_connection(api, data):
-    with api.connect() as s:
+def test_rubbish_behind_a_request_harms_nobody(api, data):
+    with api.connect() as s, s.makefile("rb") as file:
         s.sendall(data)
-        s.shutdown(socket.SHUT_WR)
-        read_all(s)
+        assert read_answer(file).status in (200, 400, 413, 501)
     lives(api)
 
 
@@ -338,8 +337,11 @@ def test_without_redis_it_works_and_says_degraded(make_api):
     api = make_api(RATE_LIMITS="on").wait_ready()
     user, _ = api.new_user()
     api.redis.shut()
-    ready = wait_for("degraded", lambda: (lambda a: a if a.status == 200 and a.json["degraded"] else None)(api.request("GET", "/api/health/readyz"))).json
-    assert ready["services"]["redis"]["status"] == "unhealthy" and ready["services"]["database"]["status"] == "healthy"
+    def redis_is_missed():
+        answer = api.request("GET", "/api/health/readyz")
+        return answer if answer.json["services"]["redis"]["status"] == "unhealthy" else None
+    answer = wait_for("degraded", redis_is_missed)
+    assert answer.status == 200 and answer.json["degraded"] and answer.json["services"]["database"]["status"] == "healthy"
     api.login(user["username"])
     api.redis.open()
     wait_for("well again", lambda: not api.request("GET", "/readyz").json["degraded"])

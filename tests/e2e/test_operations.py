@@ -1,6 +1,7 @@
 """Operations over REST, the API alone: lists, access, cancel, the last event."""
 import json
 import os
+import subprocess
 import time
 
 import pytest
@@ -108,7 +109,15 @@ def test_cancel_frees_the_collection_at_once_and_is_announced_once(api, me):
 def test_a_running_operation_is_cancelled_and_its_worker_told(api, me):
     made, operation = append(api, me)
     rows.claim(api, operation["id"])
-    assert me.must("DELETE", "/api/v2/operations/" + operation["id"])["status"] == "cancelled"
+    listener = subprocess.Popen(["redis-cli", "-u", os.environ["REDIS_URL"], "SUBSCRIBE", f"{api.name}:control:w"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert [listener.stdout.readline().strip() for _ in range(3)][0] == "subscribe"
+        assert me.must("DELETE", "/api/v2/operations/" + operation["id"])["status"] == "cancelled"
+        told = [listener.stdout.readline().strip() for _ in range(3)][2]
+    finally:
+        listener.kill()
+        listener.wait()
+    assert json.loads(told) == {"action": "cancel", "operation_id": operation["id"]}
     assert me.show(made["id"])["status"] == "ready"
 
 

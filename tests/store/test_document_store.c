@@ -121,7 +121,7 @@ static void paths_are_bytes_and_shown_escaped(void **state)
                         "caf\xC3\xA9 \\xFF\\\".txt");
     struct pending_document *page;
     size_t count;
-    assert_ok(document_store_pending(&store.sc, store.db, p.source, 0, 10, &page, &count));
+    assert_ok(document_store_pending(&store.sc, store.db, p.collection, 0, 10, &page, &count));
     assert_int_equal(count, 1);
     assert_memory_equal(page[0].path.bytes, "/data/caf\xC3\xA9 \xFF\\\".txt", page[0].path.len);
 }
@@ -162,13 +162,13 @@ static void pending_documents_come_page_by_page(void **state)
     int64_t total;
     for (int i = 0; i < 7; i++)
         add_document(&p, arena_printf(&store.sc.arena, "/data/%d", i), "h", i == 3 ? "failed" : "pending", 0);
-    assert_ok(document_store_pending_count(&store.sc, store.db, p.source, &total));
+    assert_ok(document_store_pending_count(&store.sc, store.db, p.collection, &total));
     assert_int_equal(total, 6);
     int64_t after = 0;
     size_t seen = 0, count = 1;
     while (count > 0) {
         struct pending_document *page;
-        assert_ok(document_store_pending(&store.sc, store.db, p.source, after, 4, &page, &count));
+        assert_ok(document_store_pending(&store.sc, store.db, p.collection, after, 4, &page, &count));
         for (size_t i = 0; i < count; i++, seen++) {
             assert_true(page[i].id > after);
             after = page[i].id;
@@ -194,7 +194,7 @@ static void a_new_version_replaces_the_old_one_when_it_is_whole(void **state)
     assert_int_equal(live, 1); /* the old one is seen until then */
     struct pending_document *page;
     size_t count;
-    assert_ok(document_store_pending(&store.sc, store.db, p.source, 0, 1, &page, &count));
+    assert_ok(document_store_pending(&store.sc, store.db, p.collection, 0, 1, &page, &count));
     assert_int_equal(page[0].next_version, 2);
     assert_ok(document_store_begin(&store.sc, store.db, d));
     write_rows(&p, d, 2, 3);
@@ -240,6 +240,38 @@ static void a_duplicate_is_good_as_long_as_its_original(void **state)
     assert_int_equal(found, original); /* never the duplicate of another */
     add_document(&p, "/data/a", "changed", "pending", 0);
     assert_false(known(&p, "/data/b").is_good);
+}
+
+static void duplicates_of_a_file_that_changed_are_read_themselves_once(void **state)
+{
+    (void)state;
+    struct place p = new_place();
+    int64_t original = add_document(&p, "/data/a", "same", "completed", 0), revived;
+    int64_t second = add_document(&p, "/data/b", "same", "completed", original);
+    int64_t third = add_document(&p, "/data/c", "same", "completed", original);
+    assert_ok(document_store_revive_duplicates(&store.sc, store.db, p.collection, &revived));
+    assert_int_equal(revived, 0);
+    add_document(&p, "/data/a", "changed", "pending", 0);
+    assert_ok(document_store_revive_duplicates(&store.sc, store.db, p.collection, &revived));
+    assert_int_equal(revived, 1);
+    assert_string_equal(known(&p, "/data/b").status, "pending");
+    assert_string_equal(known(&p, "/data/c").status, "completed");
+    assert_int_equal(store_sql_int("SELECT duplicate_of FROM documents WHERE id = %lld", (long long)third), second);
+    assert_ok(document_store_revive_duplicates(&store.sc, store.db, p.collection, &revived));
+    assert_int_equal(revived, 0);
+}
+
+static void a_file_that_became_a_duplicate_is_no_longer_seen(void **state)
+{
+    (void)state;
+    struct place p = new_place();
+    int64_t d = add_document(&p, "/data/a", "h", "pending", 0), removed;
+    write_rows(&p, d, 1, 4);
+    finish(&p, d, 1, 4);
+    assert_ok(document_store_hide(&store.sc, store.db, &p.generation, p.collection, d, 1, &removed));
+    assert_int_equal(removed, 4);
+    assert_string_equal(rows_of(&p, d, 1), "0 0");
+    assert_int_equal(store_sql_int("SELECT live_version FROM documents WHERE id = %lld", (long long)d), 0);
 }
 
 static void a_failed_document_is_recorded_and_no_longer_seen(void **state)
@@ -375,6 +407,8 @@ int main(void)
         cmocka_unit_test(a_new_version_replaces_the_old_one_when_it_is_whole),
         cmocka_unit_test(chunks_are_written_as_they_are),
         cmocka_unit_test(a_duplicate_is_good_as_long_as_its_original),
+        cmocka_unit_test(duplicates_of_a_file_that_changed_are_read_themselves_once),
+        cmocka_unit_test(a_file_that_became_a_duplicate_is_no_longer_seen),
         cmocka_unit_test(a_failed_document_is_recorded_and_no_longer_seen),
         cmocka_unit_test(counters_follow_and_never_fall_below_zero),
         cmocka_unit_test(a_sources_run_is_noted),

@@ -1,6 +1,7 @@
-/* publish: publishes one event for each line of standard input, as the worker would, and prints its id ("refused" if the history is closed, "failed" when Redis
- * is away). A line is {"operation_id":…,"user_id":…,"type":…[,"collection_id":…,"status":…,"progress":…,"attempt":…,"is_last":…,"data":{…}]}. Needs REDIS_URL; REDIS_PREFIX
- * as the programs have it. */
+/* publish: publishes one event for each line of standard input, as the worker would, and prints its id ("refused" if
+ * the history is closed, "failed" when Redis is away). A line is
+ * {"operation_id":…,"user_id":…,"type":…[,"collection_id":…,"status":…,"progress":…,"attempt":…,"is_last":…,"data":{…}]}.
+ * Needs REDIS_URL; REDIS_PREFIX as the programs have it. */
 #include "common/json.h"
 #include "common/message.h"
 
@@ -41,7 +42,8 @@ int main(void)
         struct scope sc;
         scope_init(&sc, NULL);
         scoped(cJSON) *line = NULL;
-        const char *answer = json_parse(&sc, buffer, strlen(buffer), &line) == STATUS_OK ? publish(&sc, redis, line) : "not JSON";
+        const char *answer = json_parse(&sc, buffer, strlen(buffer), &line) == STATUS_OK ? publish(&sc, redis, line)
+                                                                                         : "not JSON";
         puts(answer);
         fflush(stdout);
         scope_done(&sc);

@@ -145,14 +145,7 @@ static void every_limit_of_the_list_can_be_read(void **state)
 
 static void an_id_that_cannot_be_one_is_not_found(void **state)
 {
-    size_t count;
-    const struct route *routes = router_all(&count);
-    bool has_collection = false;
     (void)state;
-    for (size_t i = 0; i < count; i++)
-        has_collection = has_collection || strcmp(routes[i].path, "/api/v2/collections/{id}") == 0;
-    if (!has_collection)
-        skip();
     assert_int_equal(router_find(&sc, "GET", "/api/v2/collections/42", &match), STATUS_NOT_FOUND);
     assert_string_equal(sc.problem_text, "Collection with ID '42' not found");
     scope_forgive(&sc);

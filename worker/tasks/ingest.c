@@ -82,19 +82,24 @@ static void close_all(struct ingest *in)
         close(in->root_fd);
 }
 
+/* The fence comes before the counters (lock order: documents, operations, collections). */
+enum status ingest_recount(struct scope *sc, struct ingest *in, int64_t vectors)
+{
+    struct task *task = in->task;
+    enum status s = task_fence(sc, task);
+    return s == STATUS_OK ? document_store_recount(sc, task->db, task->collection_id, vectors, &in->stats) : s;
+}
+
 /* In a fenced transaction, since a lapsed attempt must not undo what its successor noted. At the end the collection's
  * counters are counted anew: a document that failed before and fails again is one error, not two. */
 static enum status note_run(struct scope *sc, struct ingest *in, const char *state, const char *error)
 {
     struct task *task = in->task;
-    bool is_end = strcmp(state, "running") != 0;
     enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
         s = document_store_source_run(sc, task->db, in->source.id, state, error);
-    if (s == STATUS_OK && is_end)
-        s = task_fence(sc, task);
-    if (s == STATUS_OK && is_end)
-        s = document_store_recount(sc, task->db, task->collection_id, 0, &in->stats);
+    if (s == STATUS_OK && strcmp(state, "running") != 0)
+        s = ingest_recount(sc, in, 0);
     bool has_committed = task->has_committed; /* a note is no work that a next attempt could go on from */
     if (s == STATUS_OK)
         s = task_commit(sc, task);

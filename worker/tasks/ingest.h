@@ -33,8 +33,11 @@ struct ingest {
 /* Walks the source and brings `documents` up to date with it. STATUS_UNAVAILABLE when the source is away: never "all
  * deleted". */
 enum status ingest_scan(struct scope *sc, struct ingest *in) must_check;
-/* Reads, chunks, embeds and writes every pending document of the source. */
+/* Reads, chunks, embeds and writes every pending document of the collection. */
 enum status ingest_write(struct scope *sc, struct ingest *in) must_check;
+/* Fences, then counts the collection's documents anew; `vectors` is added to its vectors. Within a transaction that
+ * task_commit() ends. */
+enum status ingest_recount(struct scope *sc, struct ingest *in, int64_t vectors) must_check;
 /* Builds the generation's graph when it has grown past EXACT_SCAN_ROWS. */
 enum status ingest_build_graph(struct scope *sc, struct ingest *in) must_check;
 /* Runs one long statement, keeping the supervisor informed and stopping when the task is told to. */

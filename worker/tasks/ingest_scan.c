@@ -16,11 +16,28 @@ struct batch {
     struct scope sc; /* owns the paths */
     struct source_file files[FILES_A_BATCH];
     size_t count;
-    enum status status; /* why the walk was ended */
+    int64_t hidden, removed; /* documents that are not seen any more, and their vectors */
 };
 
-static enum status register_failed(struct scope *sc, struct ingest *in, const struct source_file *f, const char *reason)
+/* What was visible of a file that is something else now, or nothing, goes at once. */
+static enum status register_as(struct scope *sc, struct batch *b, const struct new_document *d)
 {
+    struct ingest *in = b->in;
+    int64_t id, removed = 0;
+    int live_version;
+    enum status s = document_store_register(sc, in->task->db, in->task->collection_id, d, &id, &live_version);
+    if (s != STATUS_OK || live_version == 0 || strcmp(d->status, "pending") == 0)
+        return s;
+    s = document_store_hide(sc, in->task->db, in->has_generation ? &in->generation : NULL, in->task->collection_id, id,
+                            live_version, &removed);
+    b->hidden++;
+    b->removed += removed;
+    return s;
+}
+
+static enum status register_failed(struct scope *sc, struct batch *b, const struct source_file *f, const char *reason)
+{
+    struct ingest *in = b->in;
     struct new_document d = {.path = {f->path, f->path_len},
                              .source_id = in->source.id,
                              .size = f->size,
@@ -29,10 +46,8 @@ static enum status register_failed(struct scope *sc, struct ingest *in, const st
                              .status = "failed",
                              .problem = reason,
                              .category = "permanent"};
-    int64_t id;
-    int live_version;
     in->scan_errors++;
-    return document_store_register(sc, in->task->db, in->task->collection_id, &d, &id, &live_version);
+    return register_as(sc, b, &d);
 }
 
 static enum status hash_file(struct scope *sc, const struct ingest *in, const struct source_file *f, char out[65])
@@ -43,16 +58,17 @@ static enum status hash_file(struct scope *sc, const struct ingest *in, const st
 }
 
 /* A new or changed file: pending, or completed at once when the collection has its content already. */
-static enum status register_file(struct scope *sc, struct ingest *in, const struct source_file *f,
+static enum status register_file(struct scope *sc, struct batch *b, const struct source_file *f,
                                  const struct known_document *known)
 {
+    struct ingest *in = b->in;
     struct task *task = in->task;
     char hash[65];
     enum status s = hash_file(sc, in, f, hash);
     if (s != STATUS_OK) {
         const char *reason = sc->problem_text ? sc->problem_text : status_text(s);
         scope_forgive(sc);
-        return register_failed(sc, in, f, reason);
+        return register_failed(sc, b, f, reason);
     }
     bool is_same = known->id && known->hash && strcmp(known->hash, hash) == 0 && known->is_good;
     if (is_same && strcmp(known->status, "completed") == 0) {
@@ -76,18 +92,17 @@ static enum status register_file(struct scope *sc, struct ingest *in, const stru
     } else {
         in->registered++;
     }
-    int64_t id;
-    int live_version;
-    return document_store_register(sc, task->db, task->collection_id, &d, &id, &live_version);
+    return register_as(sc, b, &d);
 }
 
-static enum status take_file(struct scope *sc, struct ingest *in, const struct source_file *f,
+static enum status take_file(struct scope *sc, struct batch *b, const struct source_file *f,
                              const struct known_document *known)
 {
+    struct ingest *in = b->in;
     if (f->problem)
-        return register_failed(sc, in, f, f->problem);
+        return register_failed(sc, b, f, f->problem);
     if (f->size > in->task->settings->max_file_bytes)
-        return register_failed(sc, in, f,
+        return register_failed(sc, b, f,
                                arena_printf(&sc->arena, "the file has %lld bytes, more than MAX_FILE_BYTES (%lld)",
                                             (long long)f->size, (long long)in->task->settings->max_file_bytes));
     bool is_untouched = known->id && known->size == f->size && known->mtime_ns == f->mtime_ns && known->is_good;
@@ -95,7 +110,7 @@ static enum status take_file(struct scope *sc, struct ingest *in, const struct s
         in->unchanged++;
         return STATUS_OK;
     }
-    return register_file(sc, in, f, known);
+    return register_file(sc, b, f, known);
 }
 
 static enum status commit_batch(struct batch *b)
@@ -111,8 +126,10 @@ static enum status commit_batch(struct batch *b)
         s = document_store_known(&b->sc, task->db, task->collection_id, paths, b->count, &known);
     for (size_t i = 0; i < b->count && s == STATUS_OK; i++) {
         task_heartbeat(task);
-        s = take_file(&b->sc, in, &b->files[i], &known[i]);
+        s = take_file(&b->sc, b, &b->files[i], &known[i]);
     }
+    if (s == STATUS_OK && b->hidden > 0)
+        s = ingest_recount(&b->sc, in, -b->removed);
     if (s == STATUS_OK)
         s = task_commit(&b->sc, task);
     else
@@ -140,6 +157,7 @@ static enum status flush(struct scope *sc, struct batch *b)
     scope_done(&b->sc);
     scope_init(&b->sc, sc->trace_id);
     b->count = 0;
+    b->hidden = b->removed = 0;
     report(sc, b->in);
     return s == STATUS_OK ? task_check(sc, b->in->task) : s;
 }
@@ -177,6 +195,19 @@ static void announce(struct scope *sc, struct ingest *in, int64_t pending, int64
         task_event(sc, in->task, "processing_embeddings", 0, NULL, text_str(&t), TASK_EVENT_ALWAYS);
 }
 
+static enum status revive_duplicates(struct scope *sc, struct ingest *in)
+{
+    int64_t revived = 0;
+    enum status s = db_begin(sc, in->task->db);
+    if (s == STATUS_OK)
+        s = document_store_revive_duplicates(sc, in->task->db, in->task->collection_id, &revived);
+    if (s == STATUS_OK)
+        s = task_commit(sc, in->task);
+    else
+        db_rollback(in->task->db);
+    return s;
+}
+
 static enum status walk(struct scope *sc, struct ingest *in)
 {
     scoped(cJSON) *config = NULL;
@@ -211,7 +242,9 @@ enum status ingest_scan(struct scope *sc, struct ingest *in)
     if (s == STATUS_NOT_FOUND) /* an unmounted or emptied share comes back; it does not mean that all was deleted */
         return fail(sc, STATUS_UNAVAILABLE, "the source cannot be reached: %s", sc->problem_text);
     if (s == STATUS_OK)
-        s = document_store_pending_count(sc, task->db, in->source.id, &pending);
+        s = revive_duplicates(sc, in);
+    if (s == STATUS_OK)
+        s = document_store_pending_count(sc, task->db, task->collection_id, &pending);
     if (s != STATUS_OK)
         return s;
     task->processed = in->scan_errors;

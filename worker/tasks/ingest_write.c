@@ -396,7 +396,8 @@ enum status ingest_write(struct scope *sc, struct ingest *in)
         scope_init(&page_scope, sc->trace_id);
         struct pending_document *page;
         size_t count = 0;
-        s = document_store_pending(&page_scope, task->db, in->source.id, after, DOCUMENTS_AT_A_TIME, &page, &count);
+        s = document_store_pending(&page_scope, task->db, task->collection_id, after, DOCUMENTS_AT_A_TIME, &page,
+                                   &count);
         if (s != STATUS_OK)
             s = fail(sc, s, "%s", page_scope.problem_text ? page_scope.problem_text : status_text(s));
         else if (count > 0)

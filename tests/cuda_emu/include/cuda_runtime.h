@@ -1,12 +1,15 @@
-/* A small emulation of CUDA's execution model on a CPU, for tests: the part of cuda_runtime.h that the kernels of worker/embed/cuda use.
+/* A small emulation of CUDA's execution model on a CPU, for tests: the part of cuda_runtime.h that the kernels of
+ * worker/embed/cuda use.
  *
- * The threads of a block are fibers that run one after another and change places only at barriers and warp operations. The order is chosen by
- * CUDA_EMU_ORDER (forward, reverse, or a number: the seed of a shuffle that changes at each barrier): a kernel that lacks a barrier gives
- * different results in different orders. Barriers that only some threads reach, or reach at different places, end the program with a sentence.
- * Device and shared memory start out as NaN, and device memory is exact heap blocks, so that AddressSanitizer sees what leaves them.
+ * The threads of a block are fibers that run one after another and change places only at barriers and warp operations.
+ * The order is chosen by CUDA_EMU_ORDER (forward, reverse, or a number: the seed of a shuffle that changes at each
+ * barrier): a kernel that lacks a barrier gives different results in different orders. Barriers that only some threads
+ * reach, or reach at different places, end the program with a sentence. Device and shared memory start out as NaN, and
+ * device memory is exact heap blocks, so that AddressSanitizer sees what leaves them.
  *
- * CUDA_EMU_DEVICES: how many there are (1). CUDA_EMU_MEMORY: bytes of device memory. CUDA_EMU_FAIL="N:CODE": the N-th call of the runtime (or of
- * cuBLAS) from the time that the variable got this value fails with this cudaError; 700 and above stick, as on a lost device. */
+ * CUDA_EMU_DEVICES: how many there are (1). CUDA_EMU_MEMORY: bytes of device memory. CUDA_EMU_FAIL="N:CODE": the N-th
+ * call of the runtime (or of cuBLAS) from the time that the variable got this value fails with this cudaError; 700 and
+ * above stick, as on a lost device. */
 #pragma once
 
 #include <algorithm>
@@ -64,7 +67,8 @@ template <typename T> T cuda_emu_shuffle(unsigned mask, T value, int from, int l
 }
 #define __shfl_sync(mask, value, from) cuda_emu_shuffle((mask), (value), (from) % 32, __LINE__)
 #define __shfl_xor_sync(mask, value, with) cuda_emu_shuffle((mask), (value), cuda_emu_lane() ^ (with), __LINE__)
-#define __shfl_down_sync(mask, value, by) cuda_emu_shuffle((mask), (value), std::min(31, cuda_emu_lane() + (int)(by)), __LINE__)
+#define __shfl_down_sync(mask, value, by)                                                                              \
+    cuda_emu_shuffle((mask), (value), std::min(31, cuda_emu_lane() + (int)(by)), __LINE__)
 
 /* Fibers change places nowhere else, so a plain addition is atomic. */
 template <typename T> T atomicAdd(T *at, T by)
@@ -108,4 +112,5 @@ cudaError_t cudaDeviceSynchronize(void);
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t error);
 
-void cuda_emu_launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, const std::function<void()> &kernel);
+void cuda_emu_launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                     const std::function<void()> &kernel);

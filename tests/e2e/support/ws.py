@@ -8,7 +8,9 @@ import struct
 import time
 import urllib.parse
 
-from .stack import PATIENCE
+from .stack import PATIENCE as LONG
+
+PATIENCE = LONG // 3
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 

@@ -1,4 +1,5 @@
-/* cuBLAS, loaded when it is first asked for: it is large, comes in several versions, and where it is missing the plugin must still load. */
+/* cuBLAS, loaded when it is first asked for: it is large, comes in several versions, and where it is missing the plugin
+ * must still load. */
 #pragma once
 
 #include <cublas_v2.h>
@@ -11,6 +12,6 @@ struct blas {
     decltype(&cublasSgemm) sgemm;
 };
 
-/* From beside the plugin, else from where the loader looks; OPSTREAM_CUBLAS names a file of its own. NULL with a sentence in *out_problem.
- * Stays loaded. */
+/* From beside the plugin, else from where the loader looks; OPSTREAM_CUBLAS names a file of its own. NULL with a
+ * sentence in *out_problem. Stays loaded. */
 const struct blas *blas_load(const char **out_problem);

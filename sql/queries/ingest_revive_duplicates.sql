@@ -1,0 +1,16 @@
+-- Files that were skipped as duplicates of another one, which has other content by now or failed: the first of each content becomes
+-- pending, the others its duplicates. $1 collection id
+WITH lost AS (
+    SELECT d.id, first_value(d.id) OVER (PARTITION BY d.content_hash ORDER BY d.id) AS heir
+    FROM documents d
+    WHERE d.collection_id = $1::bigint AND d.duplicate_of IS NOT NULL AND d.status = 'completed' AND NOT EXISTS (
+        SELECT 1 FROM documents o WHERE o.id = d.duplicate_of AND o.content_hash = d.content_hash
+            AND o.status IN ('pending', 'processing', 'completed'))
+), changed AS (
+    UPDATE documents d SET
+        duplicate_of = nullif(lost.heir, d.id), status = CASE WHEN lost.heir = d.id THEN 'pending' ELSE d.status END,
+        updated_at = now()
+    FROM lost WHERE d.id = lost.id
+    RETURNING d.duplicate_of
+)
+SELECT count(*) FILTER (WHERE duplicate_of IS NULL) AS revived FROM changed
