@@ -214,10 +214,14 @@ void client_dismiss(struct client *c)
 /* Asks for the next page once what was sent has left. */
 void client_page_on(struct client *c)
 {
-    if (!c->wants_page || c->is_page_asked || c->state != CLIENT_OPEN || c->queue_count > 0 || wire_is_busy(c))
+    if (!c->wants_page || c->is_page_asked || c->state != CLIENT_OPEN)
         return;
     if (!subscriber_is_up(c->hub->subscriber) && !c->needs_state)
         return; /* asked again when the channel is subscribed */
+    if (c->queue_count > 0 || wire_is_busy(c)) {
+        wire_want_write(c);
+        return;
+    }
     c->wants_page = false;
     replay_next(&c->replay);
     if (!lookup_page(c)) {
@@ -562,6 +566,7 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
         release_held(c);
     } else {
         c->wants_page = true;
+        client_page_on(c);
     }
 }
 

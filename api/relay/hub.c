@@ -92,11 +92,8 @@ static void flush_dirty(struct hub *hub)
         struct client *c = hub->dirty;
         hub->dirty = c->next_dirty;
         c->is_dirty = false;
-        if (c->wire) {
+        if (c->wire)
             client_flush(c);
-            if (c->wire && c->wants_page)
-                wire_want_write(c); /* the next page is asked for when this one has left */
-        }
         client_unref(c);
     }
 }
