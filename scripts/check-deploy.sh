@@ -85,7 +85,7 @@ for program in ("api", "worker"):
         for library in needed:
             path = re.search(rf"{re.escape(library)} => (\S+)", found)
             package = path and owner(os.path.basename(path.group(1)))
-            if package and package not in installed and package not in ("libc6", "libgcc-s1", "libstdc++6"):
+            if package and package not in installed and not re.fullmatch(r"libc6(-.+)?|libgcc-s1|libstdc\+\+6", package):
                 fault("Dockerfile", f"{program} needs {library}, of package {package}, which the image does not install")
 
 # --- Kubernetes

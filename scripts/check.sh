@@ -5,6 +5,7 @@ set -u
 status=0
 fault() { say "check: $1"; status=1; }
 mapfile -t sources < <(git ls-files '*.c' '*.h' | grep -v '^worker/embed/unicode_tables')
+mkdir -p build
 make -s build/queries.h build/migrations.h
 clang-format --dry-run -Werror "${sources[@]}" 2>build/format.log || { head -n 40 build/format.log; fault "run make format"; }
 make -s -j2 all CC=gcc || fault "gcc"
@@ -15,6 +16,7 @@ printf '%s\n' "${units[@]}" | xargs -P 2 -n 4 sh -c 'clang-tidy --quiet "$@" -- 
     { grep -E 'warning|error' build/tidy.log | head -n 40; fault "clang-tidy (build/tidy.log)"; }
 cppcheck --quiet --error-exitcode=1 --inline-suppr --suppressions-list=.cppcheck-suppressions --enable=warning,portability \
     --std=c11 -j2 -I. "${units[@]}" 2>build/cppcheck.log || { head -n 40 build/cppcheck.log; fault "cppcheck"; }
+scripts/check-deploy.sh || fault "deploy"
 for s in scripts/*.sh .ci/run; do bash -n "$s" || fault "$s"; done
 [ "$status" = 0 ] && say "check: clean"
 exit "$status"

@@ -228,7 +228,7 @@ def open_socket(api):
 
 def follow(api, sock, operation):
     """Draws the operation's progress until it is over; its last state."""
-    bar, percent, text, deadline_quiet = Bar(), 0.0, "waiting for a worker", time.monotonic() + 1
+    bar, percent, text, deadline_quiet, begun = Bar(), 0.0, "waiting for a worker", time.monotonic() + 1, time.monotonic()
     bar.show(0, text, True)
     while True:
         event = None
@@ -236,6 +236,8 @@ def follow(api, sock, operation):
             event = sock.receive(1.0) if sock else time.sleep(1.0)
         except OSError:
             sock = open_socket(api)
+        if event is None and bar.is_live:
+            bar.show(percent, f"{text}  {time.monotonic() - begun:.0f} s")
         if event is not None:
             data = event.get("data") or {}
             if (event.get("operation_id") or data.get("operation_id")) != operation["id"]:

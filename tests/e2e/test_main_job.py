@@ -223,6 +223,23 @@ def test_a_pending_operation_is_cancelled_before_it_ran(user, stack, folder):
     assert user.operation(operation["id"])["started_at"] is None
 
 
+def test_progress_is_throttled_but_never_the_first_and_the_last(make_stack):
+    stack = make_stack(apis=1, workers=1, PROGRESS_THROTTLE_MS=3_600_000)
+    user = Client.registered(stack.apis[0].url)
+    folder = os.path.join(stack.roots, "some")
+    docs.write_many(folder, 40)
+    docs.write(folder, "broken.pdf", b"%PDF-1.7 nothing\n")
+    collection = user.collection()
+    operation = user.add_source(collection["id"], folder)
+    user.wait_over(operation["id"])
+    watch = user.watch(f"/ws/operations/{operation['id']}")
+    watch.wait_type(*LAST)
+    kinds = [e["type"] for e in watch.events(operation["id"])]
+    assert kinds[0] == "operation_started" and kinds[-1] == "operation_completed"
+    assert kinds.count("document_processed") < 20, kinds
+    assert any(e["data"].get("error") for e in watch.events(operation["id"]) if e["type"] == "document_processed"), "a failed document always passes"
+
+
 def test_a_deleted_collection_is_gone_at_once_and_its_rows_soon(user, stack, folder):
     docs.write_many(folder, 20)
     collection = user.collection(name="to be deleted")

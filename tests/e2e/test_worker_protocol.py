@@ -5,9 +5,11 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -100,13 +102,13 @@ class Redis:
 class Worker:
     """One process of the program; its log goes to a file."""
 
-    def __init__(self, db, redis, folder, **settings):
+    def __init__(self, db, redis, folder, sockets, **settings):
         self.log_path = folder / f"worker-{time.monotonic_ns()}.log"
-        self.folder = folder
+        self.sockets = sockets
         keep = ("PATH", "HOME", "PGPASSWORD", "OPSTREAM_MODEL_DIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
         env = {k: os.environ[k] for k in keep if k in os.environ}
         env.update(DATABASE_URL=db.url, REDIS_URL=redis.url, TEST_OPERATIONS="true", WORKER_LEASE_SECONDS="2", RECONCILE_SECONDS="1",
-                   WORKER_CONCURRENCY="2", EMBEDDING_THREADS="1", CANCEL_GRACE_SECONDS="1", LOG_LEVEL="debug", TMPDIR=str(folder),
+                   WORKER_CONCURRENCY="2", EMBEDDING_THREADS="1", CANCEL_GRACE_SECONDS="1", LOG_LEVEL="debug", TMPDIR=str(sockets),
                    INTERNAL_API_KEY="internal-test-key")
         env.update({k: str(v) for k, v in settings.items()})
         self.db, self.env = db, env
@@ -171,15 +173,17 @@ def start(db, redis, tmp_path):
         redis.start()
     redis("FLUSHALL")
     workers = []
+    sockets = pathlib.Path(tempfile.mkdtemp(prefix="ow-"))  # short: a socket's path has at most 107 bytes
 
     def start_one(**settings):
-        workers.append(Worker(db, redis, tmp_path, **settings))
+        workers.append(Worker(db, redis, tmp_path, sockets, **settings))
         return workers[-1]
     yield start_one
     for w in workers:
         if w.process.poll() is None:
             w.process.kill()
         w.process.wait()
+    shutil.rmtree(sockets, ignore_errors=True)
     db("UPDATE operations SET status = 'cancelled', completed_at = now(), announced_at = now() WHERE status IN ('pending', 'processing')")
     db("DELETE FROM workers")
 
@@ -346,13 +350,14 @@ def test_a_drained_worker_finishes_what_it_has_and_takes_nothing_more(db, redis,
     uuid = add(db, {"sleep_ms": 1500})
     redis.push(uuid)
     wait_for(db, uuid, "processing")
+    assert list(w.sockets.glob("opstream-worker.*/embed"))
     w.process.terminate()
     assert wait_until(lambda: w.log("worker_draining"))
     later = add(db)
     redis.push(later)
     assert w.process.wait(PATIENCE) == 0
     assert status(db, uuid) == "completed" and status(db, later) == "pending"
-    assert db("SELECT count(*) FROM workers") == "0" and not list(w.folder.glob("opstream-worker.*"))
+    assert db("SELECT count(*) FROM workers") == "0" and not list(w.sockets.iterdir())
 
 
 def test_a_drained_worker_gives_back_for_free_what_takes_too_long(db, redis, start):
