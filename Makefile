@@ -72,7 +72,7 @@ setup: ## install what is missing: packages, pgvector, the model
 .PHONY: demo
 demo: setup ## set up, start everything, index a folder live, ask questions (DOCS=folder for your own)
 	@$(MAKE) --no-print-directory -s all
-	@scripts/demo.sh $(DOCS)
+	@scripts/demo.sh
 
 .PHONY: up down clean-data
 up: setup ## start PostgreSQL, Redis, API and worker in the background

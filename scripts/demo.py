@@ -288,14 +288,13 @@ def own_questions(api, collection):
             yield line
     listed = documents_of(api, collection)["documents"]
     titles = []
-    for document in listed:
+    for document in sorted(listed, key=lambda d: -d["chunk_count"]):
         title = ((document.get("metadata") or {}).get("title") or "").strip()
         if not title:
             title = re.sub(r"[-_.]+", " ", os.path.splitext(document["file_name"])[0])
         if document["status"] == "completed" and title not in titles:
             titles.append(title)
-    questions = [f"What does “{title[:80]}” say?" for title in titles[:1]] + OWN_QUESTIONS
-    yield from questions[:3]
+    yield from [f"What is “{title[:80]}” about?" for title in titles[:2]] + OWN_QUESTIONS[:3 - len(titles[:2])]
 
 
 def show_answers(api, collection, question, width):

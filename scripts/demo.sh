@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# demo.sh [FOLDER]: starts everything, indexes a folder of real documents (or yours), shows it live, asks it three questions.
+# demo.sh [FOLDER] (or DOCS=FOLDER): starts everything, indexes a folder of real documents (or yours), shows it live, asks it three questions.
 set -eu
 . "$(dirname "$0")/instance.sh"
-folder=${1:-}
+folder=${1:-${DOCS:-}}
 if [ -n "$folder" ]; then
     # `make demo DOCS='~/papers'` comes here with the tilde still in it.
     # shellcheck disable=SC2088

@@ -45,7 +45,7 @@ part build make -s -j2 build-tests
 part unit scripts/run-tests.sh $(programs unit plain)
 [ -z "$(programs store plain)" ] || part store scripts/with-services.sh scripts/run-tests.sh $(programs store plain)
 part sanitizers sanitized
-[ -z "$(programs store plain)" ] || [ ! -x scripts/setup-pg18.sh ] || part "store, PostgreSQL 18" newer_postgres
+[ -z "$(programs store plain)" ] || [ "$(uname -m)" != x86_64 ] || part "store, PostgreSQL 18" newer_postgres
 [ ! -d tests/e2e ] || [ -z "$(find tests/e2e -name 'test_*.py')" ] || part end-to-end end_to_end
 if [ -f mk/cuda.mk ]; then
     part "cuda on the emulation" make -s test-cuda-emu
