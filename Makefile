@@ -96,7 +96,7 @@ test-store: $(STORE) ## store tests against a private PostgreSQL and Redis
 check: ## format, static analysis, builds by gcc and clang
 	@scripts/check.sh
 format: ## reformat the C sources
-	@git ls-files '*.c' '*.h' | xargs clang-format -i
+	@git ls-files '*.c' '*.h' '*.cu' '*.cc' | xargs clang-format -i
 
 .PHONY: bench fuzz
 bench: all $(BENCH) ## measurements that a person runs

@@ -4,7 +4,7 @@ set -u
 . "$(dirname "$0")/lib.sh"
 status=0
 fault() { say "check: $1"; status=1; }
-mapfile -t sources < <(git ls-files '*.c' '*.h' | grep -v '^worker/embed/unicode_tables')
+mapfile -t sources < <(git ls-files '*.c' '*.h' '*.cu' '*.cc')
 mkdir -p build
 make -s build/queries.h build/migrations.h
 clang-format --dry-run -Werror "${sources[@]}" 2>build/format.log || { head -n 40 build/format.log; fault "run make format"; }
