@@ -5,17 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool reserve(struct text *t, size_t extra)
+static void reserve(struct text *t, size_t extra)
 {
     size_t wanted = t->len + extra + 1;
     if (wanted <= t->capacity)
-        return true;
+        return;
     size_t capacity = t->capacity ? t->capacity : 64;
     while (capacity < wanted)
         capacity *= 2;
     t->data = must_realloc(t->data, capacity);
     t->capacity = capacity;
-    return true;
 }
 
 void text_append(struct text *t, const void *bytes, size_t len)
@@ -90,6 +89,17 @@ char *text_take(struct text *t)
 const char *text_str(const struct text *t)
 {
     return t->data ? t->data : "";
+}
+
+void hex_encode(const void *bytes, size_t len, char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    const unsigned char *b = bytes;
+    for (size_t i = 0; i < len; i++) {
+        *out++ = digits[b[i] >> 4];
+        *out++ = digits[b[i] & 15];
+    }
+    *out = '\0';
 }
 
 size_t utf8_next(const char *s, size_t len, uint32_t *out_code_point)

@@ -31,6 +31,9 @@ const char *text_str(const struct text *t);
 
 #define scoped_text __attribute__((cleanup(text_free))) struct text
 
+/* Lower-case hexadecimal with a NUL: out has room for 2 * len + 1. */
+void hex_encode(const void *bytes, size_t len, char *out);
+
 /* Reads one code point at s[0..len). Returns its length in bytes (1–4), 0 when `len` is 0 or the bytes there are not
  * valid UTF-8 (overlong, surrogate, above U+10FFFF, cut). */
 size_t utf8_next(const char *s, size_t len, uint32_t *out_code_point);

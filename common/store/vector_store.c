@@ -1,9 +1,9 @@
 #include "common/store/vector_store.h"
 
 #include "build/queries.h"
+#include "common/copy.h"
 #include "common/text.h"
 
-#include <arpa/inet.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -101,44 +101,23 @@ uint16_t half_from_float(float f)
     return sign | (uint16_t)((rounded - 0x38000000) >> 13);
 }
 
-static void put_u16(struct text *t, uint16_t v)
-{
-    v = htons(v);
-    text_append(t, &v, sizeof v);
-}
-
-static void put_u32(struct text *t, uint32_t v)
-{
-    v = htonl(v);
-    text_append(t, &v, sizeof v);
-}
-
-static void put_i64(struct text *t, int64_t v)
-{
-    put_u32(t, (uint32_t)((uint64_t)v >> 32));
-    put_u32(t, (uint32_t)v);
-}
-
-/* One tuple of COPY BINARY: 4 fields, each with its length; a vector is int16 dimension, int16 0, then the elements. */
+/* A vector is int16 dimension, int16 0, then the elements. */
 static void put_row(struct text *t, const struct generation *g, const struct vector_row *row)
 {
-    put_u16(t, 4);
-    put_u32(t, 8);
-    put_i64(t, row->chunk_id);
-    put_u32(t, 8);
-    put_i64(t, row->document_id);
-    put_u32(t, 4);
-    put_u32(t, (uint32_t)row->version);
-    put_u32(t, 4 + (uint32_t)g->dim * (g->is_half ? 2 : 4));
-    put_u16(t, (uint16_t)g->dim);
-    put_u16(t, 0);
+    copy_row(t, 4);
+    copy_i64(t, row->chunk_id);
+    copy_i64(t, row->document_id);
+    copy_i32(t, row->version);
+    copy_length(t, 4 + (size_t)g->dim * (g->is_half ? 2 : 4));
+    copy_raw_u16(t, (uint16_t)g->dim);
+    copy_raw_u16(t, 0);
     for (int i = 0; i < g->dim; i++) {
         uint32_t bits;
         memcpy(&bits, &row->embedding[i], sizeof bits);
         if (g->is_half)
-            put_u16(t, half_from_float(row->embedding[i]));
+            copy_raw_u16(t, half_from_float(row->embedding[i]));
         else
-            put_u32(t, bits);
+            copy_raw_u32(t, bits);
     }
 }
 
@@ -146,10 +125,10 @@ enum status vector_store_write(struct scope *sc, struct db *db, const struct gen
                                const struct vector_row *rows, size_t count)
 {
     scoped_text data = {0};
-    text_append(&data, "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19);
+    copy_begin(&data);
     for (size_t i = 0; i < count; i++)
         put_row(&data, g, &rows[i]);
-    put_u16(&data, 0xFFFF);
+    copy_end(&data);
     return db_copy_in(sc, db,
                       arena_printf(&sc->arena,
                                    "COPY vec.g%lld (chunk_id, document_id, version, embedding) FROM STDIN BINARY",
