@@ -69,14 +69,17 @@ $(TOOLS): %: %.o $(BUILD)/libcommon.a
 setup: ## install what is missing: packages, pgvector, the model
 	@scripts/setup.sh
 
+# On a fresh checkout that is a good half minute, which a person should know about.
+build-programs = @$(MAKE) --no-print-directory -q all >/dev/null 2>&1 || echo "  building …"; $(MAKE) --no-print-directory -s all
+
 .PHONY: demo
 demo: setup ## set up, start everything, index a folder live, ask questions (DOCS=folder for your own)
-	@$(MAKE) --no-print-directory -s all
+	$(build-programs)
 	@scripts/demo.sh
 
 .PHONY: up down clean-data
 up: setup ## start PostgreSQL, Redis, API and worker in the background
-	@$(MAKE) --no-print-directory -s all
+	$(build-programs)
 	@scripts/up.sh
 down: ## stop them; the data stay
 	@scripts/down.sh
@@ -111,6 +114,6 @@ clean: ## remove what was built (not the data, models or toolkits)
 	rm -rf build/plain build/plain-clang build/san-* build/bin build/queries.h build/migrations.h
 help: ## this list
 	@echo "make …"
-	@awk -F ':.*## ' '/^[a-z-]+( [a-z-]+)*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+( [a-z-]+)*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
