@@ -245,7 +245,8 @@ static void give_to_relay(struct door *d, struct visitor *v, const struct head *
     scope_done(&sc);
 }
 
-static void look_at(struct door *d, struct visitor *v)
+/* `has_ended`: the client sends no more. */
+static void look_at(struct door *d, struct visitor *v, bool has_ended)
 {
     struct head head = {0};
     ssize_t n = recv(v->source.fd, d->peeked, sizeof d->peeked, MSG_PEEK);
@@ -258,6 +259,8 @@ static void look_at(struct door *d, struct visitor *v)
     bool is_ws_port = v->source.is_ws_port;
     switch (head_parse(d->peeked, (size_t)n, &head)) {
     case HEAD_INCOMPLETE:
+        if (has_ended)
+            answer_and_close(let_go(d, v), 400, "the request head ends too early");
         break;
     case HEAD_BAD:
         answer_and_close(let_go(d, v), 400, "this is not an HTTP/1.1 request");
@@ -308,7 +311,7 @@ static void let_the_last_in(struct door *d)
         accept_some(d, &d->listeners[i]);
     for (struct visitor *v = d->oldest, *next; v; v = next) {
         next = v->next;
-        look_at(d, v);
+        look_at(d, v, false);
     }
 }
 
@@ -322,7 +325,7 @@ static void *keep_door(void *cls)
         for (int i = 0; i < n; i++) {
             struct source *s = events[i].data.ptr;
             if (s->kind == SOURCE_VISITOR)
-                look_at(d, (struct visitor *)s);
+                look_at(d, (struct visitor *)s, events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
         }
         for (int i = 0; i < n; i++) {
             struct source *s = events[i].data.ptr;

@@ -2,6 +2,7 @@
 
 #include "build/queries.h"
 #include "common/log.h"
+#include "worker/chunk/chunk.h"
 #include "worker/embed/client.h"
 #include "worker/embed/model.h"
 #include "worker/extract/extract.h"
@@ -26,16 +27,14 @@ static bool has_to_stop(void *context)
 static void choose_sizes(struct ingest *in)
 {
     const struct settings *s = in->task->settings;
-    int most = in->model->max_tokens - 2;
-    in->chunk_size = in->collection.chunk_size > 0 ? in->collection.chunk_size : (int)s->default_chunk_size;
-    in->chunk_overlap = in->collection.chunk_overlap >= 0 ? in->collection.chunk_overlap
-                                                          : (int)s->default_chunk_overlap;
-    if (in->chunk_size > most) {
-        in->chunk_note = "chunk_size was larger than what the model reads; its limit was used";
-        in->chunk_size = most;
-    }
-    if (in->chunk_overlap >= in->chunk_size)
-        in->chunk_overlap = in->chunk_size / 5;
+    const struct ingest_collection *c = &in->collection;
+    size_t size = (size_t)(c->chunk_size > 0 ? c->chunk_size : s->default_chunk_size);
+    size_t overlap = (size_t)(c->chunk_overlap >= 0 ? c->chunk_overlap : s->default_chunk_overlap);
+    if (chunk_fit((size_t)in->model->max_tokens - 2, &size, &overlap))
+        in->chunk_note =
+            "chunk_size was larger than what the model reads; its limit was used, and the overlap in proportion";
+    in->chunk_size = (int)size;
+    in->chunk_overlap = (int)overlap;
 }
 
 static enum status open_model(struct scope *sc, struct ingest *in)
