@@ -98,11 +98,13 @@ check: ## format, static analysis, builds by gcc and clang
 format: ## reformat the C sources
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-.PHONY: bench fuzz
+.PHONY: bench fuzz chaos
 bench: all $(BENCH) ## measurements that a person runs
 	@scripts/bench.sh
 fuzz: ## a short run of every fuzzer
 	@scripts/fuzz.sh
+chaos: all ## break a running stack at random moments and check what is left (SEED= ROUNDS= MINUTES= FAULTS=a,b)
+	@scripts/with-services.sh python3 tests/chaos/chaos.py
 
 -include mk/cuda.mk
 
