@@ -106,12 +106,15 @@ check: setup ## format, static analysis, builds by gcc and clang
 format: ## reformat the C sources
 	@find api common sql tests worker -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' | xargs clang-format -i
 
-.PHONY: bench fuzz
+.PHONY: bench fuzz chaos
 bench: setup ## measurements that a person runs
 	@$(QUIET_MAKE) all $(BENCH)
 	@scripts/bench.sh
 fuzz: setup ## a short run of every fuzzer
 	@scripts/fuzz.sh
+chaos: setup ## break a running stack at random moments and check what is left (SEED= ROUNDS= MINUTES= FAULTS=a,b)
+	@$(QUIET_MAKE) all
+	@scripts/with-services.sh python3 tests/chaos/chaos.py
 
 -include mk/cuda.mk
 

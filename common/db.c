@@ -126,8 +126,11 @@ static enum status open_connection(struct scope *sc, struct db *db)
 {
     char connect_timeout[16];
     snprintf(connect_timeout, sizeof connect_timeout, "%d", db->connect_timeout_seconds);
+    /* A client that was frozen, or whose machine is gone, must not keep its row locks: the server ends its session. */
     const char *server_options = arena_printf(
-        &sc->arena, "%s-c statement_timeout=%d -c client_connection_check_interval=2s -c TimeZone=UTC",
+        &sc->arena,
+        "%s-c statement_timeout=%d -c client_connection_check_interval=2s -c idle_in_transaction_session_timeout=30s "
+        "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c TimeZone=UTC",
         options_of_url(sc, db->url), db->statement_timeout_ms);
     /* What comes before dbname are defaults that the URL may override, what comes after it stands. */
     const char *const settings[][2] = {

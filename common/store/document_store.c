@@ -255,6 +255,12 @@ enum status document_store_done(struct scope *sc, struct db *db, const struct ge
     return s;
 }
 
+enum status document_store_abandon(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
+                                   int64_t document_id, int version)
+{
+    return remove_rows(sc, db, g, collection_id, document_id, version, false, NULL);
+}
+
 enum status document_store_hide(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
                                 int64_t document_id, int live_version, int64_t *out_removed)
 {

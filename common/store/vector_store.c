@@ -54,8 +54,8 @@ enum status vector_store_create(struct scope *sc, struct db *db, int64_t collect
                                 const char *quantization, struct generation *out)
 {
     scoped(PGresult) *rows = NULL;
-    const char *collection = db_number(sc, collection_id);
-    enum status s = db_run(sc, db, SQL_GENERATION_INSERT, &rows, collection, model, db_number(sc, dim), quantization);
+    enum status s = db_run(sc, db, SQL_GENERATION_INSERT, &rows, db_number(sc, collection_id), model,
+                           db_number(sc, dim), quantization);
     if (s != STATUS_OK)
         return s;
     struct generation g = {.id = db_int(rows, 0, "id", 0),
@@ -78,10 +78,13 @@ enum status vector_store_create(struct scope *sc, struct db *db, int64_t collect
         s = db_run(sc, db,
                    arena_printf(&sc->arena, "CREATE INDEX ON vec.g%lld (document_id, version)", (long long)g.id), NULL);
     if (s == STATUS_OK)
-        s = db_run(sc, db, SQL_GENERATION_ACTIVATE, NULL, collection, db_number(sc, g.id));
-    if (s == STATUS_OK)
         *out = g;
     return s;
+}
+
+enum status vector_store_activate(struct scope *sc, struct db *db, const struct generation *g)
+{
+    return db_run(sc, db, SQL_GENERATION_ACTIVATE, NULL, db_number(sc, g->collection_id), db_number(sc, g->id));
 }
 
 uint16_t half_from_float(float f)

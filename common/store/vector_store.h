@@ -31,9 +31,11 @@ struct vector_hit {
 /* The generation that readers use. STATUS_NOT_FOUND when the collection has none yet. */
 enum status vector_store_active(struct scope *sc, struct db *db, int64_t collection_id,
                                 struct generation *out) must_check;
-/* Makes a collection's first generation and activates it, in the caller's transaction. */
+/* Makes a collection's first generation, in the caller's transaction; readers see it after vector_store_activate(). */
 enum status vector_store_create(struct scope *sc, struct db *db, int64_t collection_id, const char *model, int dim,
                                 const char *quantization, struct generation *out) must_check;
+/* Readers use it from the COMMIT on. Locks the collection's row, so it comes after the fence. */
+enum status vector_store_activate(struct scope *sc, struct db *db, const struct generation *generation) must_check;
 /* Writes rows by COPY BINARY in the caller's transaction. */
 enum status vector_store_write(struct scope *sc, struct db *db, const struct generation *generation,
                                const struct vector_row *rows, size_t count) must_check;

@@ -2,6 +2,7 @@
 
 #include "build/queries.h"
 #include "common/log.h"
+#include "common/source/directory.h"
 #include "worker/chunk/chunk.h"
 #include "worker/embed/client.h"
 #include "worker/embed/model.h"
@@ -79,6 +80,19 @@ static void close_all(struct ingest *in)
     embed_model_close(in->model);
     if (in->root_fd >= 0)
         close(in->root_fd);
+}
+
+enum status ingest_check_source(struct scope *sc, const struct ingest *in)
+{
+    struct scope own;
+    scope_init(&own, sc->trace_id);
+    enum status s = source_check(&own, in->task->settings->source_roots, in->source.path);
+    if (s == STATUS_NOT_FOUND || s == STATUS_UNAVAILABLE)
+        s = fail(sc, STATUS_UNAVAILABLE, "the source went away: %s", own.problem_text);
+    else
+        s = STATUS_OK;
+    scope_done(&own);
+    return s;
 }
 
 /* The fence comes before the counters (lock order: documents, operations, collections). */
