@@ -63,6 +63,7 @@ enum status auth_check(struct scope *sc, const struct settings *settings, struct
                          .username = row.username,
                          .is_active = true,
                          .is_superuser = row.is_superuser && !is_key,
-                         .token_expires_at = expires_at};
+                         .token_expires_at = is_key ? row.api_key_expires_at : expires_at,
+                         .api_key_id = is_key ? row.api_key_id : 0};
     return STATUS_OK;
 }

@@ -7,7 +7,8 @@ struct user {
     int64_t id;
     const char *username; /* in the arena */
     bool is_active, is_superuser;
-    int64_t token_expires_at; /* seconds since 1970; 0 = never (API keys) */
+    int64_t token_expires_at; /* seconds since 1970; 0 = never (API keys without an end) */
+    int64_t api_key_id;       /* 0 = it was a signed token */
 };
 
 /* Verifies the token and loads the user's row. STATUS_UNAUTHENTICATED with the contract's sentence; STATUS_FORBIDDEN

@@ -339,6 +339,7 @@ void client_opened(struct client *c, const struct open_answer *a)
     c->user_id = a->user_id;
     c->expires_at = a->expires_at;
     c->is_superuser = a->is_superuser;
+    c->api_key_id = a->api_key_id;
     c->is_registered = a->is_registered;
     if (c->hub->is_draining)
         wire_drop(c);
@@ -434,7 +435,6 @@ void client_suspend(struct client *c)
         return;
     if (c->replay.is_live || c->is_page_asked || c->wants_page) {
         replay_start(&c->replay, &c->replay.position);
-        c->is_page_asked = false;
         c->wants_page = true;
     }
 }
@@ -446,7 +446,6 @@ static void begin_anew(struct client *c)
     c->needs_state = c->kind == WS_OPERATION;
     c->is_explicit = false;
     replay_start(&c->replay, &(struct event_id){0});
-    c->is_page_asked = false;
     c->wants_page = true;
     client_page_on(c);
 }
@@ -526,9 +525,13 @@ static void open_without_history(struct client *c)
 void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page,
                   struct frame *state)
 {
-    if (c->state != CLIENT_OPEN || generation != c->replay.generation)
-        return;
     c->is_page_asked = false;
+    if (c->state != CLIENT_OPEN)
+        return;
+    if (generation != c->replay.generation) {
+        client_page_on(c); /* it began anew meanwhile, and had to wait: one page at a time is asked for a client */
+        return;
+    }
     if (c->needs_state && !state && status != STATUS_OK) {
         client_close(c, is_server_fault(status) ? CLOSE_FAULT : CLOSE_POLICY,
                      is_server_fault(status) ? "the database does not answer" : "the operation is gone");
@@ -612,7 +615,6 @@ static void resume(struct client *c, const char *last_id)
     struct open_answer nowhere = {0};
     choose_position(c, &nowhere, last_id);
     c->needs_state = needs_state;
-    c->is_page_asked = false;
     client_page_on(c);
 }
 

@@ -28,7 +28,7 @@ struct scan;
 struct open_answer {
     enum status status;
     char reason[124];
-    int64_t user_id, expires_at;
+    int64_t user_id, api_key_id, expires_at; /* api_key_id 0 = it came with a signed token */
     bool is_superuser, is_registered, has_position;
     struct event_id position;
 };
@@ -46,15 +46,15 @@ struct client {
     const char *refusal; /* constant; NULL = none so far */
     enum ws_kind kind;
     bool is_flat, speaks_resume, is_dirty, is_registered, is_counted, is_superuser;
-    bool needs_state;   /* current_state goes before the next page */
-    bool was_truncated; /* history_truncated goes before that */
-    bool is_page_asked, wants_page;
-    bool is_explicit; /* the position was named by the client */
+    bool needs_state;               /* current_state goes before the next page */
+    bool was_truncated;             /* history_truncated goes before that */
+    bool is_page_asked, wants_page; /* one is on its way, whether it is still wanted or not; another is needed */
+    bool is_explicit;               /* the position was named by the client */
     bool is_position_known;
     bool is_ignoring; /* the rest of a binary message */
     struct open_answer answer;
     char target[65];
-    int64_t user_id, expires_at;
+    int64_t user_id, api_key_id, expires_at;
     struct registration registration;
     struct listener listener;
     struct replay replay;
@@ -145,6 +145,9 @@ void lookup_leave(struct client *c);
 void lookup_renew(struct hub *hub);
 void lookup_pulse(struct hub *hub, const char *channel);
 bool lookup_check(struct hub *hub, struct channel *channel);
+/* On a look-up thread: STATUS_FORBIDDEN when this user, or the API key it came with, has no right to be here any more.
+ */
+enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id) must_check;
 
 void client_opened(struct client *c, const struct open_answer *a);
 /* `state` may be NULL. The page's frames are the caller's. */

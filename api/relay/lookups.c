@@ -117,6 +117,7 @@ static enum status open_on_thread(struct scope *sc, struct open_job *j, struct l
     j->answer.user_id = user.id;
     j->answer.expires_at = user.token_expires_at;
     j->answer.is_superuser = user.is_superuser;
+    j->answer.api_key_id = user.api_key_id;
     s = check_access(sc, j, tools);
     if (s == STATUS_OK)
         s = enter_registry(sc, j, tools);
@@ -432,8 +433,8 @@ struct check_job {
     struct hub *hub;
     char *channel, *stream;
     char operation_id[37]; /* "" = a user's channel */
-    char *users;           /* bigint[] of those who watch it */
-    char *may_see;         /* ",1,5," of those who still may; NULL = not known */
+    char *users, *keys;    /* bigint[] of those who watch it, and of the API keys they came with */
+    char *may_see;         /* ",1:0,5:7," of those who still may; NULL = not known */
     enum status status;
     struct history_page page;
 };
@@ -441,13 +442,25 @@ struct check_job {
 static void check_watchers(struct scope *sc, struct check_job *j, struct lookup_tools *tools)
 {
     scoped(PGresult) *rows = NULL;
-    if (db_run(sc, tools->db, SQL_RELAY_MAY_SEE, &rows, j->operation_id, j->users) != STATUS_OK)
+    const char *operation_id = j->operation_id[0] ? j->operation_id : NULL;
+    if (db_run(sc, tools->db, SQL_RELAY_MAY_SEE, &rows, operation_id, j->users, j->keys) != STATUS_OK)
         return;
     scoped_text list = {0};
     text_putc(&list, ',');
     for (int i = 0; i < PQntuples(rows); i++)
-        text_printf(&list, "%s,", PQgetvalue(rows, i, 0));
+        text_printf(&list, "%s:%s,", PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1));
     j->may_see = text_take(&list);
+}
+
+enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, db, SQL_RELAY_MAY_SEE, &rows, NULL,
+                           arena_printf(&sc->arena, "{%lld}", (long long)user_id),
+                           arena_printf(&sc->arena, "{%lld}", (long long)api_key_id));
+    if (s == STATUS_OK && PQntuples(rows) == 0)
+        s = fail(sc, STATUS_FORBIDDEN, "You don't have access any more");
+    return s;
 }
 
 static void run_check(struct job *job, struct lookup_tools *tools)
@@ -456,8 +469,7 @@ static void run_check(struct job *job, struct lookup_tools *tools)
     struct scope sc;
     scope_init(&sc, NULL);
     j->status = history_end(&sc, tools->events, j->stream, &j->page);
-    if (j->operation_id[0])
-        check_watchers(&sc, j, tools);
+    check_watchers(&sc, j, tools);
     scope_done(&sc);
 }
 
@@ -478,11 +490,13 @@ static void end_check(struct job *job)
             channel->checked_at_ms = clock_monotonic_ms();
         }
         for (struct listener *l = channel->first; l; l = l->next) {
-            char id[32];
+            char id[64];
             struct client *c = client_of(l);
-            snprintf(id, sizeof id, ",%lld,", (long long)c->user_id);
+            snprintf(id, sizeof id, ",%lld:%lld,", (long long)c->user_id, (long long)c->api_key_id);
             if (j->may_see && !strstr(j->may_see, id))
-                client_close(c, 1008, "You don't have access to this operation");
+                client_close(c, 1008,
+                             j->operation_id[0] ? "You don't have access to this operation"
+                                                : "You don't have access any more");
             else if (j->status == STATUS_OK)
                 client_checked(c, &channel->end, false);
         }
@@ -490,8 +504,20 @@ static void end_check(struct job *job)
     free(j->channel);
     free(j->stream);
     free(j->users);
+    free(j->keys);
     free(j->may_see);
     free(j);
+}
+
+static char *ids_of_watchers(struct channel *channel, bool of_keys)
+{
+    struct text ids = {0};
+    for (struct listener *l = channel->first; l; l = l->next) {
+        const struct client *c = client_of(l);
+        text_printf(&ids, "%c%lld", ids.len ? ',' : '{', (long long)(of_keys ? c->api_key_id : c->user_id));
+    }
+    text_putc(&ids, '}');
+    return text_take(&ids);
 }
 
 bool lookup_check(struct hub *hub, struct channel *channel)
@@ -506,14 +532,10 @@ bool lookup_check(struct hub *hub, struct channel *channel)
     j->channel = must_strdup(channel->node.name);
     j->stream = must_strdup(hub_stream_name(&sc, any));
     scope_done(&sc);
-    if (any->kind == WS_OPERATION) {
-        scoped_text users = {0};
+    if (any->kind == WS_OPERATION)
         snprintf(j->operation_id, sizeof j->operation_id, "%.36s", any->target);
-        for (struct listener *l = channel->first; l; l = l->next)
-            text_printf(&users, "%s%lld", users.len ? "," : "{", (long long)client_of(l)->user_id);
-        text_putc(&users, '}');
-        j->users = text_take(&users);
-    }
+    j->users = ids_of_watchers(channel, false);
+    j->keys = ids_of_watchers(channel, true);
     channel->is_checking = true;
     if (lookup_submit(hub->lookup, &j->job, false))
         return true;
@@ -521,6 +543,7 @@ bool lookup_check(struct hub *hub, struct channel *channel)
     free(j->channel);
     free(j->stream);
     free(j->users);
+    free(j->keys);
     free(j);
     return false;
 }

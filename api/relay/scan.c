@@ -19,7 +19,7 @@ struct scan {
     struct lookup *pool;
     char *path;
     bool is_recursive, is_superuser;
-    int64_t user_id;
+    int64_t user_id, api_key_id;
     _Atomic bool is_cancelled;
     /* while it runs */
     int64_t count, listed, total_size, until_ms, told_ms;
@@ -171,9 +171,13 @@ static enum status roots_of(struct scope *sc, const struct scan *scan, struct lo
 static enum status walk(struct scope *sc, struct scan *scan, struct lookup_tools *tools)
 {
     scoped_text roots = {0};
-    enum status s = source_check(sc, tools->settings->source_roots, scan->path);
+    enum status s = lookup_may_stay(sc, tools->db, scan->user_id, scan->api_key_id);
     if (s == STATUS_OK)
         s = roots_of(sc, scan, tools, &roots);
+    if (s == STATUS_OK && !roots.len && *tools->settings->source_roots)
+        s = fail(sc, STATUS_FORBIDDEN, "You may not read this directory; ask an administrator for a grant");
+    if (s == STATUS_OK)
+        s = source_check(sc, text_str(&roots), scan->path); /* of what lies elsewhere not even the existence is told */
     if (s == STATUS_OK)
         s = source_walk(sc, text_str(&roots), scan->path, &(struct source_options){.recursive = scan->is_recursive},
                         on_file, scan);
@@ -270,6 +274,7 @@ static void start_scan(struct client *c, const char *path, bool is_recursive)
     scan->is_recursive = is_recursive;
     scan->is_superuser = c->is_superuser;
     scan->user_id = c->user_id;
+    scan->api_key_id = c->api_key_id;
     client_ref(c);
     c->scan = scan;
     if (lookup_submit(c->hub->scans, &scan->job, false))

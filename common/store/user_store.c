@@ -110,5 +110,11 @@ enum status user_store_find_key(struct scope *sc, struct db *db, const char *pre
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_USER_FIND_KEY, &rows, prefix, secret_hash);
-    return s == STATUS_OK ? take_user(sc, rows, out) : s;
+    if (s == STATUS_OK)
+        s = take_user(sc, rows, out);
+    if (s != STATUS_OK)
+        return s;
+    out->api_key_id = db_int(rows, 0, "api_key_id", 0);
+    out->api_key_expires_at = db_int(rows, 0, "api_key_expires_at", 0);
+    return STATUS_OK;
 }

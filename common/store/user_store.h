@@ -8,6 +8,7 @@ struct user_row {
     const char *username, *email, *full_name, *password_hash; /* full_name may be NULL */
     bool is_active, is_superuser;
     const char *created_at, *updated_at, *last_login; /* ISO 8601; the last two may be NULL */
+    int64_t api_key_id, api_key_expires_at;           /* of user_store_find_key; seconds since 1970, 0 = never */
 };
 
 struct user_new {
