@@ -79,7 +79,8 @@ static const char step_script[] =
     "local t = redis.call('TIME')\n"
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
     "local burst, interval = tonumber(ARGV[1]), tonumber(ARGV[2])\n"
-    "local tat = math.max(tonumber(redis.call('GET', KEYS[1]) or '0') or 0, now)\n"
+    "local tat = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0') or 0)\n"
+    "tat = math.min(tat, now + burst * interval)\n" /* if the clock went back, or the key holds nonsense */
     "local wait = tat - (burst - 1) * interval - now\n"
     "if wait > 0 then return {wait, tat - now} end\n"
     "tat = tat + interval\n"
@@ -223,7 +224,7 @@ static const char forget_script[] =
 static void forget_here(struct limiter *l, const char *account, const char *address)
 {
     pthread_mutex_lock(&l->lock);
-    l->tat_ms[slot_of(account)] = 0;
+    l->tat_ms[slot_of(account)] -= rate_of_account.interval_ms; /* not more: the slot may be another account's, too */
     l->tat_ms[slot_of(address)] -= rate_of_address.interval_ms;
     pthread_mutex_unlock(&l->lock);
 }
