@@ -42,6 +42,26 @@ enum status db_query(struct scope *sc, struct db *db, const char *sql, int count
     db_query((sc), (db), (sql), (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1, \
              &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
 
+/* db_query for a statement that runs often: prepared at its first use on a connection, so that it is not parsed (and,
+ * once the server has found that the values do not matter, not planned) again. `sql` must be constant text: its address
+ * names it. Within a transaction, and where a pooler in between does not keep prepared statements, it is db_query. */
+enum status db_query_kept(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params,
+                          PGresult **out) must_check;
+#define db_run_kept(sc, db, sql, out, ...)                                                                             \
+    db_query_kept((sc), (db), (sql),                                                                                   \
+                  (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1,               \
+                  &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
+
+/* Two statements in one transaction and one round trip: `first`, whose rows nobody reads (settings of the transaction),
+ * then `sql`. Statuses as db_query; not within a transaction. */
+struct db_statement {
+    const char *sql;
+    int count;
+    const char *const *params;
+};
+enum status db_query_pair(struct scope *sc, struct db *db, const struct db_statement *first,
+                          const struct db_statement *second, PGresult **out) must_check;
+
 /* Runs statements without parameters, separated by semicolons (a migration). Outside a transaction they are one of
  * their own. Statuses as db_query. */
 enum status db_script(struct scope *sc, struct db *db, const char *sql) must_check;

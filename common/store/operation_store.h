@@ -31,6 +31,18 @@ struct operation_new {
  * it after the rollback. */
 enum status operation_store_insert(struct scope *sc, struct db *db, const struct operation_new *o,
                                    struct operation_ref *out) must_check;
+/* An APPEND that adds a source to a collection: source, operation and the collection's state, durable when it returns
+ * (outside a transaction) and all or nothing. *out_rows is the operation as clients see it. STATUS_CONFLICT: no such
+ * collection of this user, or it is in no state for it; nothing was changed, and the caller tells the client which. */
+struct source_addition {
+    const char *collection_uuid;
+    int64_t user_id; /* who must own it */
+    const char *type, *path, *config_json;
+    const char *additional_json; /* may be NULL */
+    int default_retries;
+};
+enum status operation_store_add_source(struct scope *sc, struct db *db, const struct source_addition *a,
+                                       struct operation_ref *out, PGresult **out_rows) must_check;
 /* UUID of the operation that holds a collection; STATUS_NOT_FOUND = none. */
 enum status operation_store_active(struct scope *sc, struct db *db, int64_t collection_id,
                                    const char **out_uuid) must_check;

@@ -34,7 +34,7 @@ static bool is_half(const char *quantization)
 enum status vector_store_active(struct scope *sc, struct db *db, int64_t collection_id, struct generation *out)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_GENERATION_ACTIVE, &rows, db_number(sc, collection_id));
+    enum status s = db_run_kept(sc, db, SQL_GENERATION_ACTIVE, &rows, db_number(sc, collection_id));
     if (s != STATUS_OK)
         return s;
     if (PQntuples(rows) == 0)
