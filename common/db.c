@@ -385,8 +385,8 @@ static const char *find_kept(struct scope *sc, struct db *db, const char *sql)
     return k->name;
 }
 
-/* Refused before it ran: the statement is unknown, since a pooler gave us another connection, or a migration changed its
- * columns. */
+/* Refused before it ran: the statement is unknown, since a pooler gave us another connection, or a migration changed
+ * its columns. */
 static bool is_plan_lost(const struct db *db)
 {
     return strcmp(db->sqlstate, "26000") == 0 || strcmp(db->sqlstate, "0A000") == 0;

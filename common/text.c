@@ -40,7 +40,7 @@ void text_putc(struct text *t, char c)
     text_append(t, &c, 1);
 }
 
-void text_vprintf(struct text *t, const char *format, va_list args)
+static void append_formatted(struct text *t, const char *format, va_list args)
 {
     char small[256];
     va_list again;
@@ -61,7 +61,7 @@ void text_printf(struct text *t, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    text_vprintf(t, format, args);
+    append_formatted(t, format, args);
     va_end(args);
 }
 

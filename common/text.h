@@ -20,7 +20,6 @@ void text_append(struct text *t, const void *bytes, size_t len);
 void text_puts(struct text *t, const char *s);
 void text_putc(struct text *t, char c);
 void text_printf(struct text *t, const char *format, ...) printf_like(2, 3);
-void text_vprintf(struct text *t, const char *format, va_list args) printf_like(2, 0);
 /* Keeps the memory. */
 void text_clear(struct text *t);
 void text_free(struct text *t);

@@ -16,6 +16,7 @@ printf '%s\n' "${units[@]}" | xargs -P 2 -n 4 sh -c 'clang-tidy --quiet "$@" -- 
     { grep -E 'warning|error' build/tidy.log | head -n 40; fault "clang-tidy (build/tidy.log)"; }
 cppcheck --quiet --error-exitcode=1 --inline-suppr --suppressions-list=.cppcheck-suppressions --enable=warning,portability \
     --std=c11 -j2 -I. "${units[@]}" 2>build/cppcheck.log || { head -n 40 build/cppcheck.log; fault "cppcheck"; }
+python3 scripts/check-lists.py || fault "the lists"
 scripts/check-deploy.sh || fault "deploy"
 for s in scripts/*.sh .ci/run; do bash -n "$s" || fault "$s"; done
 [ "$status" = 0 ] && say "check: clean"

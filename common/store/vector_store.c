@@ -169,13 +169,11 @@ static enum status run_search(struct scope *sc, struct db *db, const struct gene
     if (!g->has_graph)
         return db_run(sc, db, sql, out, query, db_number(sc, fetch), least, db_number(sc, limit));
     int ef = fetch < SMALLEST_EF_SEARCH ? SMALLEST_EF_SEARCH : fetch > LARGEST_EF_SEARCH ? LARGEST_EF_SEARCH : fetch;
-    enum status s = db_begin(sc, db);
-    if (s == STATUS_OK)
-        s = db_run(sc, db, SQL_VECTOR_SEARCH_SETTINGS, NULL, db_number(sc, ef));
-    if (s == STATUS_OK)
-        s = db_run(sc, db, sql, out, query, db_number(sc, fetch), least, db_number(sc, limit));
-    db_rollback(db);
-    return s;
+    const char *settings_params[] = {db_number(sc, ef)};
+    const char *search_params[] = {query, db_number(sc, fetch), least, db_number(sc, limit)};
+    return db_query_pair(sc, db,
+                         &(struct db_statement){SQL_VECTOR_SEARCH_SETTINGS, array_len(settings_params), settings_params},
+                         &(struct db_statement){sql, array_len(search_params), search_params}, out);
 }
 
 static size_t read_hits(struct scope *sc, const PGresult *rows, struct vector_hit **out)

@@ -39,10 +39,3 @@ enum status ingest_write(struct scope *sc, struct ingest *in) must_check;
  * there.
  */
 enum status ingest_check_source(struct scope *sc, const struct ingest *in) must_check;
-/* Fences, then counts the collection's documents anew; `vectors` is added to its vectors. Within a transaction that
- * task_commit() ends. */
-enum status ingest_recount(struct scope *sc, struct ingest *in, int64_t vectors) must_check;
-/* Builds the generation's graph when it has grown past EXACT_SCAN_ROWS. */
-enum status ingest_build_graph(struct scope *sc, struct ingest *in) must_check;
-/* Runs one long statement, keeping the supervisor informed and stopping when the task is told to. */
-enum status ingest_run_long(struct scope *sc, struct task *task, const char *sql) must_check;

@@ -14,7 +14,7 @@
 
 enum {
     DOCUMENTS_AT_A_TIME = 50,
-    MOST_ROWS_A_TRANSACTION = 512,
+    MOST_ROWS_A_TRANSACTION = 512, /* whatever VECTOR_UPLOAD_BATCH_SIZE says */
     EMBED_TIMEOUT_MS = 120000,
     BATCH_ARENA_BYTES = 32 << 20,
 };
@@ -320,11 +320,13 @@ static enum status embed(struct scope *sc, struct ingest *in, struct ready_docum
 /* A document larger than one transaction: all but its last part are committed unseen. */
 static enum status write_early_parts(struct scope *sc, struct ingest *in, struct ready_document *d, size_t *io_from)
 {
-    while (!d->problem && d->count - *io_from > MOST_ROWS_A_TRANSACTION) {
+    size_t rows = (size_t)in->task->settings->vector_batch_size;
+    rows = rows < 1 ? 1 : rows > MOST_ROWS_A_TRANSACTION ? MOST_ROWS_A_TRANSACTION : rows;
+    while (!d->problem && d->count - *io_from > rows) {
         struct scope part;
         scope_init(&part, sc->trace_id);
         struct embed_answer a;
-        enum status s = embed(&part, in, d, *io_from, MOST_ROWS_A_TRANSACTION, &a);
+        enum status s = embed(&part, in, d, *io_from, rows, &a);
         if (d->problem) {
             d->problem = arena_strdup(&sc->arena, d->problem);
             scope_done(&part);
@@ -339,7 +341,7 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, struct
         if (s == STATUS_OK)
             s = document_store_begin(&part, in->task->db, d->from->id);
         if (s == STATUS_OK)
-            s = write_rows(&part, in, d, *io_from, MOST_ROWS_A_TRANSACTION, a.vectors, a.dim);
+            s = write_rows(&part, in, d, *io_from, rows, a.vectors, a.dim);
         if (s == STATUS_OK && !in->has_generation)
             s = activate(&part, in);
         if (s == STATUS_OK)
@@ -352,7 +354,7 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, struct
         if (s != STATUS_OK)
             return s;
         in->has_generation = true;
-        *io_from += MOST_ROWS_A_TRANSACTION;
+        *io_from += rows;
     }
     return STATUS_OK;
 }
