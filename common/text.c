@@ -40,6 +40,7 @@ void text_putc(struct text *t, char c)
     text_append(t, &c, 1);
 }
 
+static void append_formatted(struct text *t, const char *format, va_list args) printf_like(2, 0);
 static void append_formatted(struct text *t, const char *format, va_list args)
 {
     char small[256];

@@ -245,7 +245,7 @@ static enum status dispatch(struct scope *sc, struct internal_http *http, struct
     enum status s = check_head(sc, http, connection, method, path, &route);
     if (s == STATUS_OK && r->is_too_large)
         s = fail(sc, STATUS_TOO_LARGE, "the body is larger than %d bytes", LARGEST_BODY_BYTES);
-    return s == STATUS_OK ? route->handle(sc, http, &r->body, out) : s;
+    return s == STATUS_OK && route ? route->handle(sc, http, &r->body, out) : s;
 }
 
 static bool is_welcome(const struct internal_http *http, struct MHD_Connection *connection, const char *method,

@@ -171,9 +171,9 @@ static enum status run_search(struct scope *sc, struct db *db, const struct gene
     int ef = fetch < SMALLEST_EF_SEARCH ? SMALLEST_EF_SEARCH : fetch > LARGEST_EF_SEARCH ? LARGEST_EF_SEARCH : fetch;
     const char *settings_params[] = {db_number(sc, ef)};
     const char *search_params[] = {query, db_number(sc, fetch), least, db_number(sc, limit)};
-    return db_query_pair(sc, db,
-                         &(struct db_statement){SQL_VECTOR_SEARCH_SETTINGS, array_len(settings_params), settings_params},
-                         &(struct db_statement){sql, array_len(search_params), search_params}, out);
+    return db_query_pair(
+        sc, db, &(struct db_statement){SQL_VECTOR_SEARCH_SETTINGS, array_len(settings_params), settings_params},
+        &(struct db_statement){sql, array_len(search_params), search_params}, out);
 }
 
 static size_t read_hits(struct scope *sc, const PGresult *rows, struct vector_hit **out)
