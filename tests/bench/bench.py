@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -36,6 +37,9 @@ class Api:
     token = None
 
     def __init__(self):
+        self.connect()
+
+    def connect(self):
         host, port = URL.split("//")[1].split(":")
         self.sock = socket.create_connection((host, int(port)))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -142,6 +146,31 @@ def bench_accept(folder, user_id):
         row("API: requests refused meanwhile", str(refused))
 
 
+def push_noops(count):
+    """Milliseconds from just before the push of a committed operation to its claim, one after another; both clocks are this machine's."""
+    address = urllib.parse.urlparse(os.environ["REDIS_URL"])
+    redis = socket.create_connection((address.hostname, address.port))
+    answers = redis.makefile("rb")
+
+    def say(*words):
+        redis.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+        answer = answers.readline()
+        if not answer.startswith((b"+", b":")):
+            sys.exit(f"bench: Redis says {answer!r}")
+    if address.password:
+        say("AUTH", address.username or "default", address.password)
+    say("SELECT", os.environ.get("REDIS_QUEUE_DB", "1"))
+    at = {}
+    for _ in range(count):
+        uuid = sql("INSERT INTO operations (user_id, type, mutates, queue, config) SELECT min(id), 'noop', false, 'default', '{\"events\": 1}' FROM users RETURNING uuid")
+        time.sleep(0.03)
+        at[uuid] = time.time()
+        say("LPUSH", os.environ.get("REDIS_PREFIX", "") + "queue:default", uuid)
+    time.sleep(1)
+    started = dict(line.split("|") for line in sql("SELECT uuid, extract(epoch FROM started_at) FROM operations WHERE type = 'noop' AND started_at IS NOT NULL").split())
+    return [(float(started[uuid]) - begun) * 1000 for uuid, begun in at.items()]
+
+
 def bench_dispatch(api):
     """An INDEX of an empty collection when nothing else is to be done: from the row's creation to the worker's claim, by PostgreSQL's clock."""
     for i in range(150):
@@ -151,6 +180,8 @@ def bench_dispatch(api):
                 break
             time.sleep(0.005)
     waits = [float(v) for v in sql("SELECT extract(epoch FROM started_at - created_at) * 1000 FROM operations WHERE type = 'index' AND started_at IS NOT NULL").split()]
+    pushed = push_noops(100)
+    row("From the push to the start, idle, p50", f"{percentile(pushed, 50):.2f} ms", f"p99 {percentile(pushed, 99):.1f} ms; {len(pushed)} operations of type noop")
     row("From accepted to started, idle, p50", f"{percentile(waits, 50):.1f} ms", f"p99 {percentile(waits, 99):.1f} ms; {len(waits)} operations")
 
 
@@ -204,6 +235,7 @@ def fill(made):
 
 def bench_search(api, made):
     built = fill(made)
+    api.connect()  # the server lets connections go that say nothing for as long as that took
     choose = random.Random(2)
 
     def once():
