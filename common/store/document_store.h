@@ -30,7 +30,7 @@ struct path_bytes {
 struct known_document {
     int64_t id, size, mtime_ns;
     const char *hash, *status;
-    bool is_good;     /* not a duplicate whose original has changed */
+    bool is_good; /* not a duplicate whose original has changed */
 };
 
 struct new_document {
