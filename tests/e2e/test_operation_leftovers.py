@@ -6,6 +6,8 @@ import signal
 from support.client import Client
 from support.stack import wait_for
 
+MANY = 120  # several groups
+
 COUNTERS = """SELECT c.document_count, c.vector_count, c.total_size_bytes, c.error_count FROM collections c WHERE c.uuid = :'v1'"""
 REALITY = """SELECT count(*) FILTER (WHERE live_version > 0), coalesce(sum(chunk_count) FILTER (WHERE live_version > 0), 0),
     coalesce(sum(file_size) FILTER (WHERE live_version > 0), 0), count(*) FILTER (WHERE d.status = 'failed')
@@ -82,24 +84,23 @@ def test_a_cancelled_append_leaves_true_counters_and_a_source_that_is_not_runnin
 
 def test_a_source_that_goes_away_midway_takes_nothing_with_it(stack):
     user = Client.registered(stack.apis[0].url)
-    folder = new_folder(stack)
+    folder = new_folder(stack, MANY)
     collection = user.collection()["id"]
     user.index(collection, folder)
-    for i in range(12):
+    for i in range(MANY):
         write(folder, f"file-{i}.txt", f"the orchard has {i} thistles and {secrets.token_hex(4)}")
-    write(folder, "first.txt", "this one keeps the embedder busy")
     embedder = embedder_of(stack.workers[0])
     os.kill(embedder, signal.SIGSTOP)
     try:
         operation = user.add_source(collection, folder)["id"]
         wait_for("the scan", lambda: is_scanned(stack, operation))
     finally:
-        # Whatever was read by now: those documents come through, the others find nothing.
+        # The first fifty documents have been read by now and wait for the embedder; the others find nothing.
         os.rename(folder, folder + ".away")
         os.kill(embedder, signal.SIGCONT)
     try:
         wait_for("the attempt to be over", lambda: stack.sql_value("SELECT status FROM operations WHERE uuid = :'v1'", operation) != "processing")
-        assert user.show(collection)["document_count"] >= 12
+        assert user.show(collection)["document_count"] == MANY
         assert stack.sql_value("SELECT count(*) FROM documents d JOIN collections c ON c.id = d.collection_id WHERE c.uuid = :'v1' AND d.status = 'failed'",
                                collection) == "0"
     finally:

@@ -1,6 +1,7 @@
 #include "common/clock.h"
 #include "tests/support/store.h"
 
+#include <poll.h>
 #include <string.h>
 
 static void kill_connection_of(struct db *db)
@@ -130,6 +131,23 @@ static void a_statement_that_takes_too_long_is_stopped_by_the_server(void **stat
     db_free(db);
 }
 
+static void a_session_that_sits_in_a_transaction_is_ended_by_the_server(void **state)
+{
+    (void)state;
+    struct db *db = store_connect("idle");
+    scoped(PGresult) *rows = NULL;
+    assert_ok(db_run(&store.sc, db, "SELECT setting::int > 0 AS is_on FROM pg_settings WHERE name = $1", &rows,
+                     "idle_in_transaction_session_timeout"));
+    assert_true(db_bool(rows, 0, "is_on"));
+    assert_ok(db_begin(&store.sc, db));
+    assert_ok(db_run(&store.sc, db, "SET LOCAL idle_in_transaction_session_timeout = 1", NULL));
+    poll(NULL, 0, 200);
+    assert_status(STATUS_UNAVAILABLE, db_run(&store.sc, db, "SELECT 1", NULL));
+    db_rollback(db);
+    assert_ok(db_run(&store.sc, db, "SELECT 1", NULL));
+    db_free(db);
+}
+
 static void the_scopes_deadline_ends_the_waiting(void **state)
 {
     (void)state;
@@ -203,6 +221,7 @@ int main(void)
         test(a_commit_of_a_failed_transaction_tells_what_failed),
         test(a_rollback_is_safe_anywhere),
         test(a_statement_that_takes_too_long_is_stopped_by_the_server),
+        test(a_session_that_sits_in_a_transaction_is_ended_by_the_server),
         test(the_scopes_deadline_ends_the_waiting),
         test(a_server_that_is_not_there_is_unavailable),
         test(a_copy_is_all_or_nothing),

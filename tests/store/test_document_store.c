@@ -397,6 +397,31 @@ static void many_leftovers_go_in_several_transactions(void **state)
                      0);
 }
 
+static void what_a_deleted_collection_left_keeps_nothing_else_waiting(void **state)
+{
+    (void)state;
+    struct place deleted = new_place(), p = new_place();
+    half_written(&deleted, "/data/a");
+    int64_t d = half_written(&p, "/data/a");
+    store_sql("UPDATE collections SET deleted_at = now() WHERE id = %lld", (long long)deleted.collection);
+    assert_ok(vector_store_drop(&store.sc, store.db, deleted.generation.id));
+    assert_ok(document_store_remove_leftovers(&store.sc, store.db, 0, NULL));
+    assert_string_equal(rows_of(&p, d, 1), "0 0");
+}
+
+static void rows_that_nobody_saw_are_abandoned_alone(void **state)
+{
+    (void)state;
+    struct place p = new_place();
+    int64_t d = add_document(&p, "/data/a", "h", "pending", 0);
+    write_rows(&p, d, 1, 2);
+    finish(&p, d, 1, 2);
+    write_rows(&p, d, 2, 3);
+    assert_ok(document_store_abandon(&store.sc, store.db, &p.generation, p.collection, d, 2));
+    assert_string_equal(rows_of(&p, d, 1), "2 2");
+    assert_string_equal(rows_of(&p, d, 2), "0 0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +441,8 @@ int main(void)
         cmocka_unit_test(what_a_dead_attempt_left_is_removed),
         cmocka_unit_test(what_a_living_attempt_writes_is_left_alone),
         cmocka_unit_test(leftovers_spare_what_is_visible),
+        cmocka_unit_test(what_a_deleted_collection_left_keeps_nothing_else_waiting),
+        cmocka_unit_test(rows_that_nobody_saw_are_abandoned_alone),
         cmocka_unit_test(many_leftovers_go_in_several_transactions),
     };
     return cmocka_run_group_tests(tests, store_setup, store_teardown);

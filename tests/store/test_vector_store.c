@@ -343,11 +343,28 @@ static void a_graph_is_used_and_agrees_with_the_exact_scan(void **state)
     assert_true(common >= QUERIES * K * 95 / 100);
 }
 
+/* A cancel locks the operation and then the collection; whoever made the first vectors must not hold the collection
+ * while it waits for the operation. */
+static void making_a_generation_does_not_lock_the_collection(void **state)
+{
+    (void)state;
+    struct generation g;
+    int64_t collection = store_collection(store_user());
+    struct db *other = store_connect("other");
+    assert_ok(db_begin(&store.sc, store.db));
+    assert_ok(vector_store_create(&store.sc, store.db, collection, "model", DIM, "float16", &g));
+    assert_ok(db_run(&store.sc, other, "SELECT id FROM collections WHERE id = $1::bigint FOR UPDATE NOWAIT", NULL,
+                     db_number(&store.sc, collection)));
+    db_rollback(store.db);
+    db_free(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_collection_without_vectors_has_no_hits),
         cmocka_unit_test(the_first_generation_is_active),
+        cmocka_unit_test(making_a_generation_does_not_lock_the_collection),
         cmocka_unit_test(the_nearest_come_first_with_their_cosine),
         cmocka_unit_test(hits_below_the_threshold_are_left_out),
         cmocka_unit_test(only_the_live_version_is_seen),
