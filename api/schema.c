@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { MOST_FAULTS_BYTES = 32 << 10 }; /* who makes more of them knows enough */
+
 #define SCHEMA_BEGIN(name) static const struct schema_field fields_##name[] = {
 #define SCHEMA_STRICT(name) SCHEMA_BEGIN(name)
 #define FIELD(schema, name, kind, need, least, most, meaning) {name, FIELD_##kind, FIELD_##need, least, most, meaning},
@@ -56,6 +58,8 @@ static void note(struct request *r, const char *field, int index, const char *ty
                  const cJSON *input)
 {
     struct text *t = &r->reply.invalid;
+    if (t->len > MOST_FAULTS_BYTES)
+        return;
     bool is_secret = field && (strstr(field, "password") || strstr(field, "token"));
     scoped_memory char *shown = input && !is_secret ? cJSON_PrintUnformatted(input) : NULL;
     if (shown && strlen(shown) > 512) {
@@ -249,7 +253,7 @@ enum status schema_read_body(struct request *r, const struct schema *schema, cJS
         return fail(r->sc, STATUS_UNPROCESSABLE, "the body is missing");
     }
     cJSON *json = NULL;
-    if (json_parse(r->sc, r->body, r->body_len, &json) != STATUS_OK) {
+    if (json_parse_bounded(r->sc, r->body, r->body_len, JSON_MOST_VALUES, &json) != STATUS_OK) {
         note(r, NULL, -1, "json_invalid", arena_printf(&r->sc->arena, "JSON decode error: %s", r->sc->problem_text),
              NULL);
         return STATUS_UNPROCESSABLE;

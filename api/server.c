@@ -25,11 +25,12 @@ enum {
     LOOP_STACK_BYTES = 256 << 10,
     CONNECTION_MEMORY_BYTES = 32 << 10, /* head, header fields and the head of the answer */
     MAX_CONNECTIONS = 16384,
-    IDLE_SECONDS = 75,        /* longer than the proxies in front keep theirs */
-    BODY_SECONDS = 30,        /* from the request line to the last byte of the body */
-    REQUEST_SECONDS = 30,     /* a handler gives up after this */
-    WAIT_SECONDS = 10,        /* in the queue: afterwards nobody waits for the answer any more */
-    BODIES_BYTES = 256 << 20, /* of all bodies together that are kept in memory */
+    IDLE_SECONDS = 75,       /* longer than the proxies in front keep theirs */
+    BODY_SECONDS = 30,       /* from the request line to the last byte of the body */
+    REQUEST_SECONDS = 30,    /* a handler gives up after this */
+    WAIT_SECONDS = 10,       /* in the queue: afterwards nobody waits for the answer any more */
+    BODIES_BYTES = 64 << 20, /* of all bodies together that are kept in memory, unless a few large ones take more */
+    LARGE_BODIES = 4,
     SWALLOWED_BYTES =
         16 << 20, /* of a body that is refused: read to its end, so that the client gets to see the answer */
     GZIP_FROM_BYTES = 1024,
@@ -426,9 +427,15 @@ static void forget_body(struct server_connection *c)
     text_free(&c->body);
 }
 
+static int64_t most_of_bodies(const struct server *server)
+{
+    int64_t large = server->api->settings->max_body_bytes * LARGE_BODIES;
+    return large > BODIES_BYTES ? large : BODIES_BYTES;
+}
+
 static void keep_body(struct server_connection *c, const char *bytes, size_t len)
 {
-    if (atomic_fetch_add(&c->server->body_bytes, (int64_t)len) + (int64_t)len > BODIES_BYTES)
+    if (atomic_fetch_add(&c->server->body_bytes, (int64_t)len) + (int64_t)len > most_of_bodies(c->server))
         c->refused = fail(&c->sc, STATUS_BUSY, "too many large bodies at once");
     text_append(&c->body, bytes, len);
 }

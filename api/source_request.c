@@ -111,7 +111,10 @@ enum status source_request_may_read(struct scope *sc, struct db *db, const struc
         return fail(sc, STATUS_INVALID, "The path of a source must not be longer than %d bytes", LONGEST_PATH);
     if (has_dots(path))
         return fail(sc, STATUS_INVALID, "The path of a source must not contain '..'; write it without");
-    enum status s = source_check(sc, settings->source_roots, path);
+    enum status s = check_grant(sc, db, settings, user, path); /* first: who has none learns nothing of what is there */
+    if (s != STATUS_OK)
+        return s;
+    s = source_check(sc, settings->source_roots, path);
     if (s == STATUS_NOT_FOUND && !is_root_here(sc, settings->source_roots, path)) {
         scope_forgive(sc); /* only workers see it */
         s = STATUS_OK;
@@ -119,7 +122,7 @@ enum status source_request_may_read(struct scope *sc, struct db *db, const struc
         scope_forgive(sc);
         s = fail(sc, STATUS_INVALID, "There is nothing at '%s'; check the path", path);
     }
-    return s == STATUS_OK ? check_grant(sc, db, settings, user, path) : s;
+    return s;
 }
 
 static enum status check_type(struct request *r, const char *type)

@@ -149,6 +149,32 @@ static bool is_one_of(const char *words, const char *value)
     return false;
 }
 
+/* Reserved characters of a password that are not encoded make a library read parts of it as host, port or database, and
+ * name those in its complaints. */
+static bool may_tell_its_password(const char *url)
+{
+    const char *authority = strstr(url, "://");
+    if (!authority)
+        return false;
+    authority += 3;
+    size_t len = strcspn(authority, "/?#");
+    const char *at = memchr(authority, '@', len);
+    const char *rest = authority + len;
+    if (at)
+        return memchr(at + 1, '@', len - (size_t)(at + 1 - authority)) != NULL;
+    /* without a user in front: an @ that follows belongs to a user whose password holds the delimiter, or to a query */
+    const char *later = strchr(rest, '@'), *query = strchr(rest, '?');
+    return later && (*rest != '/' || !query || later < query);
+}
+
+static void check_url(const struct setting *row, const char *name, const char *value, struct text *faults)
+{
+    bool is_url = strcmp(row->name, "DATABASE_URL") == 0 || strcmp(row->name, "REDIS_URL") == 0;
+    if (is_url && value && may_tell_its_password(value))
+        text_printf(faults,
+                    "%s: the characters : / ? # @ and %% in a user's name or password must be percent-encoded\n", name);
+}
+
 static void check_text(struct settings *s, const struct setting *row, const char *name, const char *value,
                        struct text *faults)
 {
@@ -162,6 +188,7 @@ static void check_text(struct settings *s, const struct setting *row, const char
     }
     if (value && strcmp(row->name, "JWT_SECRET_KEY") == 0 && strlen(value) < MIN_SECRET_CHARS)
         text_printf(faults, "%s: is shorter than %d characters\n", name, MIN_SECRET_CHARS);
+    check_url(row, name, value, faults);
     *(const char **)field_of(s, row) = arena_strdup(&s->arena, value);
 }
 

@@ -109,11 +109,11 @@ static void note_notice(void *unused, const char *message)
     log_debug("db_notice", log_text("message", message));
 }
 
-/* The `options` that the URL itself holds, so that ours are added to them. */
+/* The `options` that the URL itself holds, so that ours are added to them. NULL when it is no URL. */
 static const char *options_of_url(struct scope *sc, const char *url)
 {
-    const char *found = "";
     PQconninfoOption *all = PQconninfoParse(url, NULL);
+    const char *found = all ? "" : NULL;
     for (PQconninfoOption *o = all; o && o->keyword; o++) {
         if (o->val && strcmp(o->keyword, "options") == 0)
             found = arena_printf(&sc->arena, "%s ", o->val);
@@ -126,9 +126,12 @@ static enum status open_connection(struct scope *sc, struct db *db)
 {
     char connect_timeout[16];
     snprintf(connect_timeout, sizeof connect_timeout, "%d", db->connect_timeout_seconds);
+    const char *url_options = options_of_url(sc, db->url);
+    if (!url_options) /* libpq's own complaint repeats parts of it, passwords among them */
+        return fail(sc, STATUS_UNAVAILABLE, "PostgreSQL cannot be reached: DATABASE_URL is malformed");
     const char *server_options = arena_printf(
-        &sc->arena, "%s-c statement_timeout=%d -c client_connection_check_interval=2s -c TimeZone=UTC",
-        options_of_url(sc, db->url), db->statement_timeout_ms);
+        &sc->arena, "%s-c statement_timeout=%d -c client_connection_check_interval=2s -c TimeZone=UTC", url_options,
+        db->statement_timeout_ms);
     /* What comes before dbname are defaults that the URL may override, what comes after it stands. */
     const char *const settings[][2] = {
         {"connect_timeout", connect_timeout},

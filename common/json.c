@@ -124,8 +124,9 @@ void json_raw(struct text *t, const char *key, const char *json)
 
 /* What cJSON lets pass but a strict reader must not: deep nesting, NUL (raw or escaped), raw control characters in
  * strings, and escaped surrogates that stand alone, which cJSON refuses by itself. */
-static const char *find_fault(const char *s, size_t len)
+static const char *find_fault(const char *s, size_t len, size_t most_values)
 {
+    size_t values = 1;
     bool in_string = false;
     int depth = 0;
     for (size_t i = 0; i < len; i++) {
@@ -147,18 +148,28 @@ static const char *find_fault(const char *s, size_t len)
         } else if (c == '{' || c == '[') {
             if (++depth > MAX_NESTING)
                 return "is nested too deeply";
+            values++;
         } else if (c == '}' || c == ']') {
             depth--;
+        } else if (c == ',') {
+            values++;
         }
+        if (values > most_values)
+            return "holds too many values";
     }
     return NULL;
 }
 
 enum status json_parse(struct scope *sc, const char *bytes, size_t len, cJSON **out)
 {
+    return json_parse_bounded(sc, bytes, len, SIZE_MAX, out);
+}
+
+enum status json_parse_bounded(struct scope *sc, const char *bytes, size_t len, size_t most_values, cJSON **out)
+{
     if (!utf8_is_valid(bytes, len))
         return fail(sc, STATUS_UNPROCESSABLE, "the JSON text is not valid UTF-8");
-    const char *fault = find_fault(bytes, len);
+    const char *fault = find_fault(bytes, len, most_values);
     if (fault)
         return fail(sc, STATUS_UNPROCESSABLE, "the JSON text %s", fault);
     const char *end = NULL;

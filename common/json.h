@@ -29,6 +29,10 @@ void json_raw(struct text *t, const char *key, const char *json);
 /* Parses one JSON value that must fill the input but for white space. STATUS_UNPROCESSABLE with a sentence when it is
  * not JSON, not UTF-8, nested deeper than 64 levels, or holds an embedded NUL. Caller: scoped(cJSON). */
 enum status json_parse(struct scope *sc, const char *bytes, size_t len, cJSON **out) must_check;
+/* For what a stranger sent: a value takes 64 bytes of memory, and two of text. */
+enum { JSON_MOST_VALUES = 50000 };
+enum status json_parse_bounded(struct scope *sc, const char *bytes, size_t len, size_t most_values,
+                               cJSON **out) must_check;
 
 /* Optional members: the fallback when absent, null or of another type. Strings point into `object`. */
 const char *json_get_text(const cJSON *object, const char *key, const char *fallback);

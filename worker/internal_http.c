@@ -22,6 +22,7 @@ enum {
     EMBED_TIMEOUT_MS = 30000,
     READY_TIMEOUT_MS = 500,
     IDLE_SECONDS = 75,
+    MOST_CONNECTIONS = 256,
 };
 
 struct internal_http {
@@ -218,8 +219,9 @@ static bool is_same_secret(const char *expected, const char *given)
     return difference == 0;
 }
 
-static enum status dispatch(struct scope *sc, struct internal_http *http, struct MHD_Connection *connection,
-                            const char *method, const char *path, const struct request *r, struct text *out)
+/* Everything that can be said before the body comes: nothing is kept of what a stranger sends. */
+static enum status check_head(struct scope *sc, const struct internal_http *http, struct MHD_Connection *connection,
+                              const char *method, const char *path, const struct route **out)
 {
     bool is_known_path = false;
     for (size_t i = 0; i < array_len(routes); i++) {
@@ -232,11 +234,31 @@ static enum status dispatch(struct scope *sc, struct internal_http *http, struct
         const char *key = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "X-Internal-Api-Key");
         if (route->needs_key && !is_same_secret(http->settings->internal_api_key, key))
             return fail(sc, STATUS_UNAUTHENTICATED, "X-Internal-Api-Key is missing or wrong");
-        if (r->is_too_large)
-            return fail(sc, STATUS_TOO_LARGE, "the body is larger than %d bytes", LARGEST_BODY_BYTES);
-        return route->handle(sc, http, &r->body, out);
+        *out = route;
+        return STATUS_OK;
     }
     return is_known_path ? fail(sc, STATUS_METHOD, "Method Not Allowed") : fail(sc, STATUS_NOT_FOUND, "Not Found");
+}
+
+static enum status dispatch(struct scope *sc, struct internal_http *http, struct MHD_Connection *connection,
+                            const char *method, const char *path, const struct request *r, struct text *out)
+{
+    const struct route *route = NULL;
+    enum status s = check_head(sc, http, connection, method, path, &route);
+    if (s == STATUS_OK && r->is_too_large)
+        s = fail(sc, STATUS_TOO_LARGE, "the body is larger than %d bytes", LARGEST_BODY_BYTES);
+    return s == STATUS_OK ? route->handle(sc, http, &r->body, out) : s;
+}
+
+static bool is_welcome(const struct internal_http *http, struct MHD_Connection *connection, const char *method,
+                       const char *path)
+{
+    struct scope sc;
+    const struct route *route = NULL;
+    scope_init(&sc, NULL);
+    enum status s = check_head(&sc, http, connection, method, path, &route);
+    scope_done(&sc);
+    return s == STATUS_OK;
 }
 
 static enum MHD_Result answer(struct internal_http *http, struct MHD_Connection *connection, const char *method,
@@ -278,8 +300,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     (void)version;
     struct request *r = *state;
     if (!r) {
-        *state = must_calloc(1, sizeof *r);
-        return MHD_YES;
+        *state = r = must_calloc(1, sizeof *r);
+        return is_welcome(cls, connection, method, path) ? MHD_YES : answer(cls, connection, method, path, r);
     }
     if (*upload_len > 0) {
         if (r->body.len + *upload_len > LARGEST_BODY_BYTES)
@@ -346,11 +368,11 @@ enum status internal_http_start(struct scope *sc, const struct settings *setting
     http->context = context;
     http->port = port_of(fd);
     pthread_mutex_init(&http->lock, NULL);
-    http->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL, 0, NULL, NULL, on_request, http,
-                                    MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS,
-                                    MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES,
-                                    MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_NOTIFY_COMPLETED,
-                                    on_completed, NULL, MHD_OPTION_END);
+    http->daemon = MHD_start_daemon(
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MOST_CONNECTIONS,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
     if (!http->daemon) {
         close(fd);
         internal_http_free(http);

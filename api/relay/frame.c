@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { LARGEST_EVENT_BYTES = 256 << 10 }; /* ours are a few KiB */
 enum { OPCODE_TEXT = 0x81, OPCODE_CLOSE = 0x88, OPCODE_PING = 0x89, LONGEST_REASON = 123, LONGEST_HEADER = 10 };
 
 static size_t put_header(unsigned char out[LONGEST_HEADER], size_t len)
@@ -82,7 +83,7 @@ struct frame *frame_event(const char *json, size_t len, const struct event_id *i
     scoped(cJSON) *object = NULL;
     struct frame *f = NULL;
     struct event_id own;
-    if (json_parse(&sc, json, len, &object) == STATUS_OK && cJSON_IsObject(object) &&
+    if (len <= LARGEST_EVENT_BYTES && json_parse(&sc, json, len, &object) == STATUS_OK && cJSON_IsObject(object) &&
         json_get_text(object, "type", NULL)) {
         const char *id_text = json_get_text(object, "id", NULL);
         bool has_id = id_text && event_id_parse(id_text, &own) == STATUS_OK && own.epoch[0];

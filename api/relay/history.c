@@ -77,7 +77,9 @@ static void take_entries(struct history_page *page, const redisReply *entries)
 
 static void take_head(struct history_page *page, const redisReply *reply, struct event_id *out_first, bool *out_trimmed)
 {
-    snprintf(page->epoch, sizeof page->epoch, "%s", reply->element[0]->str);
+    const char *epoch = reply->element[0]->str;
+    bool is_epoch = strlen(epoch) < sizeof page->epoch && epoch[strspn(epoch, "0123456789abcdef")] == '\0';
+    snprintf(page->epoch, sizeof page->epoch, "%s", is_epoch ? epoch : ""); /* whatever stands there goes into frames */
     page->is_there = reply->element[1]->integer == 1;
     if (page->is_there) {
         (void)parse_stream_id(reply->element[2]->str, out_first);
