@@ -65,18 +65,24 @@ $(UNIT) $(STORE) $(BENCH): %: %.o $(TEST_LIBS)
 $(TOOLS): %: %.o $(BUILD)/libcommon.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_COMMON)
 
+# Where what is built is not the point: without the commands, on all cores unless -j says otherwise.
+QUIET_MAKE = $(MAKE) --no-print-directory -s $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 .PHONY: setup
 setup: ## install what is missing: packages, pgvector, the model
 	@scripts/setup.sh
 
+# On a fresh checkout that is a good half minute, which a person should know about.
+build-programs = @$(MAKE) --no-print-directory -q all >/dev/null 2>&1 || echo "  building …"; $(QUIET_MAKE) all
+
 .PHONY: demo
 demo: setup ## set up, start everything, index a folder live, ask questions (DOCS=folder for your own)
-	@$(MAKE) --no-print-directory -s all
+	$(build-programs)
 	@scripts/demo.sh
 
 .PHONY: up down clean-data
 up: setup ## start PostgreSQL, Redis, API and worker in the background
-	@$(MAKE) --no-print-directory -s all
+	$(build-programs)
 	@scripts/up.sh
 down: ## stop them; the data stay
 	@scripts/down.sh
@@ -87,22 +93,28 @@ clean-data: ## stop them and remove the data
 test: setup ## set up, then run all tests
 	@scripts/test.sh
 build-tests: all $(UNIT) $(STORE) $(TOOLS)
-test-unit: $(UNIT) ## unit tests only: seconds
+test-unit: setup ## unit tests only: seconds
+	@$(QUIET_MAKE) $(UNIT)
 	@scripts/run-tests.sh $(UNIT)
-test-store: $(STORE) ## store tests against a private PostgreSQL and Redis
+test-store: setup ## store tests against a private PostgreSQL and Redis
+	@$(QUIET_MAKE) $(STORE)
 	@scripts/with-services.sh scripts/run-tests.sh $(STORE)
 
 .PHONY: check format
-check: ## format, static analysis, builds by gcc and clang
+check: setup ## format, static analysis, builds by gcc and clang
 	@scripts/check.sh
 format: ## reformat the C sources
-	@git ls-files '*.c' '*.h' | xargs clang-format -i
+	@find api common sql tests worker -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' | xargs clang-format -i
 
-.PHONY: bench fuzz
-bench: all $(BENCH) ## measurements that a person runs
+.PHONY: bench fuzz chaos
+bench: setup ## measurements that a person runs
+	@$(QUIET_MAKE) all $(BENCH)
 	@scripts/bench.sh
-fuzz: ## a short run of every fuzzer
+fuzz: setup ## a short run of every fuzzer
 	@scripts/fuzz.sh
+chaos: setup ## break a running stack at random moments and check what is left (SEED= ROUNDS= MINUTES= FAULTS=a,b)
+	@$(QUIET_MAKE) all
+	@scripts/with-services.sh python3 tests/chaos/chaos.py
 
 -include mk/cuda.mk
 
@@ -111,6 +123,6 @@ clean: ## remove what was built (not the data, models or toolkits)
 	rm -rf build/plain build/plain-clang build/san-* build/bin build/queries.h build/migrations.h
 help: ## this list
 	@echo "make …"
-	@awk -F ':.*## ' '/^[a-z-]+( [a-z-]+)*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+( [a-z-]+)*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

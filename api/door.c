@@ -2,10 +2,10 @@
 
 #include "api/address.h"
 #include "api/head.h"
-#include "api/listen.h"
 #include "api/relay/relay.h"
 #include "common/clock.h"
 #include "common/json.h"
+#include "common/listen.h"
 #include "common/log.h"
 #include "common/message.h"
 

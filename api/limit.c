@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 enum { SLOTS = 4096 };
 
@@ -21,7 +20,6 @@ static const struct limit_rate rate_of_address = {.burst = 50, .interval_ms = 60
 /* Tries at guessing, kept while Redis is away. Two callers that fall into one slot share it: slower, never faster. */
 struct limiter {
     pthread_mutex_t lock;
-    uint64_t seed;
     int64_t tat_ms[SLOTS];
 };
 
@@ -29,8 +27,6 @@ struct limiter *limiter_new(void)
 {
     struct limiter *l = must_calloc(1, sizeof *l);
     pthread_mutex_init(&l->lock, NULL);
-    ssize_t n = getrandom(&l->seed, sizeof l->seed, 0);
-    (void)n;
     return l;
 }
 
@@ -115,11 +111,10 @@ static enum status step_in_redis(struct request *r, const struct limit_rate *rat
     return STATUS_OK;
 }
 
-/* FNV-1a, begun at random: nobody shall find an account that shares its slot with another one, and whose good password
- * would clear it. */
-static size_t slot_of(const struct limiter *l, const char *key)
+/* FNV-1a. */
+static size_t slot_of(const char *key)
 {
-    uint64_t h = 14695981039346656037u ^ l->seed;
+    uint64_t h = 14695981039346656037u;
     for (; *key; key++)
         h = (h ^ (unsigned char)*key) * 1099511628211u;
     return h % SLOTS;
@@ -129,7 +124,7 @@ static void step_here(struct limiter *l, const struct limit_rate *rate, const ch
 {
     int64_t now = clock_monotonic_ms();
     pthread_mutex_lock(&l->lock);
-    int64_t *tat = &l->tat_ms[slot_of(l, key)];
+    int64_t *tat = &l->tat_ms[slot_of(key)];
     out->wait_ms = limit_step(rate, now, tat);
     out->ahead_ms = *tat - now;
     pthread_mutex_unlock(&l->lock);
@@ -229,8 +224,8 @@ static const char forget_script[] =
 static void forget_here(struct limiter *l, const char *account, const char *address)
 {
     pthread_mutex_lock(&l->lock);
-    l->tat_ms[slot_of(l, account)] = 0;
-    l->tat_ms[slot_of(l, address)] -= rate_of_address.interval_ms;
+    l->tat_ms[slot_of(account)] -= rate_of_account.interval_ms; /* not more: the slot may be another account's, too */
+    l->tat_ms[slot_of(address)] -= rate_of_address.interval_ms;
     pthread_mutex_unlock(&l->lock);
 }
 

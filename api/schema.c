@@ -208,7 +208,8 @@ static void check_unknown(struct request *r, const struct schema *schema, const 
     }
 }
 
-enum status schema_check(struct request *r, const struct schema *schema, const cJSON *body)
+/* Notes a 422 entry for every fault; STATUS_UNPROCESSABLE if there was one. */
+static enum status check_object(struct request *r, const struct schema *schema, const cJSON *body)
 {
     size_t before = r->reply.invalid.len;
     if (!cJSON_IsObject(body)) {
@@ -262,5 +263,5 @@ enum status schema_read_body(struct request *r, const struct schema *schema, cJS
     if (cJSON_IsNull(json) && may_be_missing(schema))
         return STATUS_OK;
     r->json = json;
-    return schema_check(r, schema, json);
+    return check_object(r, schema, json);
 }

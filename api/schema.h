@@ -60,5 +60,3 @@ const struct schema *const *schema_all(size_t *out_count);
 const struct schema *schema_find(const char *name);
 /* The body of a request as it came: parses it, checks it, leaves it in r->json (freed with *out_json by the caller). */
 enum status schema_read_body(struct request *r, const struct schema *schema, cJSON **out_json) must_check;
-/* Notes a 422 entry for every fault; STATUS_UNPROCESSABLE if there was one. */
-enum status schema_check(struct request *r, const struct schema *schema, const cJSON *body) must_check;

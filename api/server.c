@@ -2,9 +2,9 @@
 
 #include "api/address.h"
 #include "api/dispatch.h"
-#include "api/listen.h"
 #include "api/router.h"
 #include "common/clock.h"
+#include "common/listen.h"
 #include "common/log.h"
 #include "common/message.h"
 #include "common/metrics.h"

@@ -35,15 +35,10 @@ void view_fields_with(struct text *t, const struct schema *object, const PGresul
     }
 }
 
-void view_fields(struct text *t, const struct schema *object, const PGresult *rows, int row)
-{
-    view_fields_with(t, object, rows, row, NULL, NULL);
-}
-
 void view_write(struct text *t, const char *key, const struct schema *object, const PGresult *rows, int row)
 {
     json_open(t, key, '{');
-    view_fields(t, object, rows, row);
+    view_fields_with(t, object, rows, row, NULL, NULL);
     json_close(t, '}');
 }
 

@@ -4,9 +4,8 @@
 
 #include "api/schema.h"
 
-/* The object's fields out of one row, into an object that is open. */
-void view_fields(struct text *t, const struct schema *object, const PGresult *rows, int row);
-/* The same; the field `name`, which has no column, gets this text. */
+/* The object's fields out of one row, into an object that is open. The field `name`, which has no column, gets this
+ * text; NULL: there is no such field. */
 void view_fields_with(struct text *t, const struct schema *object, const PGresult *rows, int row, const char *name,
                       const char *value);
 /* The whole object. `key` NULL inside arrays and as the outermost value. */

@@ -11,11 +11,11 @@
 
 /* A variable declared `scoped(PGresult) *rows` is released by the function that DEFINE_SCOPED named when it
  * goes out of scope. Set it to NULL to give it away. */
-#define DEFINE_SCOPED(type, free_one)                                                                                 \
-    static inline void free_scoped_##type(type **p)                                                                   \
-    {                                                                                                                 \
-        if (*p)                                                                                                       \
-            free_one(*p);                                                                                             \
+#define DEFINE_SCOPED(type, free_one)                                                                                  \
+    static inline void free_scoped_##type(type **p)                                                                    \
+    {                                                                                                                  \
+        if (*p)                                                                                                        \
+            free_one(*p);                                                                                              \
     }
 #define scoped(type) __attribute__((cleanup(free_scoped_##type))) type
 

@@ -44,3 +44,11 @@ void clock_iso(char out[28])
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(out, 28, "%s.%06uZ", date, (unsigned)(us % 1000000) % 1000000u);
 }
+
+void clock_iso_of_ns(int64_t ns, char out[32])
+{
+    time_t seconds = (time_t)(ns / 1000000000);
+    struct tm tm;
+    if (!gmtime_r(&seconds, &tm) || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+        out[0] = '\0';
+}

@@ -10,5 +10,7 @@ int64_t clock_monotonic_us(void);
 int64_t clock_wall_ms(void);
 /* "2026-11-22T05:53:11.123456Z" of now; 28 bytes with the NUL. */
 void clock_iso(char out[28]);
+/* "2026-11-22T05:53:11Z" of nanoseconds since 1970; "" when no calendar has it. */
+void clock_iso_of_ns(int64_t ns, char out[32]);
 /* For tests: freezes both clocks at this many milliseconds; -1 = real time again. */
 void clock_set_for_tests(int64_t ms);

@@ -18,7 +18,8 @@ struct settings {
 };
 
 /* Reads the environment for `program` (SETTING_API or SETTING_WORKER). A value of the wrong type or a missing required
- * one: STATUS_INVALID, with every fault named, one a line, in sc->problem_text. Empty values count as not set, but for TEXT. */
+ * one: STATUS_INVALID, with every fault named, one a line, in sc->problem_text. Empty values count as not set, but for
+ * TEXT. */
 enum status settings_load(struct scope *sc, struct settings *out, enum setting_flag program) must_check;
 void settings_done(struct settings *s);
 /* The table for --help: name, default, meaning; wrapped for a terminal. */

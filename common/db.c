@@ -13,6 +13,7 @@ enum {
     DEFAULT_CONNECT_SECONDS = 2,
     ANSWER_GRACE_MS = 5000, /* after statement_timeout: the server itself must have given up by then */
     COPY_PIECE_BYTES = 1 << 16,
+    MOST_KEPT = 64, /* prepared statements of a connection */
 };
 
 struct db {
@@ -26,6 +27,12 @@ struct db {
     enum status last_failure; /* of the running transaction, for a COMMIT that comes in spite of it */
     char sqlstate[6];
     char constraint[64];
+    struct kept {
+        const char *sql;
+        char name[24];
+    } kept[MOST_KEPT]; /* the connection's prepared statements */
+    int kept_count;
+    bool keeps_nothing; /* prepared statements get lost on the way to the server */
 };
 
 static const struct {
@@ -81,6 +88,7 @@ void db_disconnect(struct db *db)
     if (db->conn)
         PQfinish(db->conn);
     db->conn = NULL;
+    db->kept_count = 0;
     db->should_reconnect = false;
 }
 
@@ -129,9 +137,12 @@ static enum status open_connection(struct scope *sc, struct db *db)
     const char *url_options = options_of_url(sc, db->url);
     if (!url_options) /* libpq's own complaint repeats parts of it, passwords among them */
         return fail(sc, STATUS_UNAVAILABLE, "PostgreSQL cannot be reached: DATABASE_URL is malformed");
+    /* A client that was frozen, or whose machine is gone, must not keep its row locks: the server ends its session. */
     const char *server_options = arena_printf(
-        &sc->arena, "%s-c statement_timeout=%d -c client_connection_check_interval=2s -c TimeZone=UTC", url_options,
-        db->statement_timeout_ms);
+        &sc->arena,
+        "%s-c statement_timeout=%d -c client_connection_check_interval=2s -c idle_in_transaction_session_timeout=30s "
+        "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c TimeZone=UTC",
+        url_options, db->statement_timeout_ms);
     /* What comes before dbname are defaults that the URL may override, what comes after it stands. */
     const char *const settings[][2] = {
         {"connect_timeout", connect_timeout},
@@ -334,6 +345,144 @@ enum status db_query(struct scope *sc, struct db *db, const char *sql, int count
     scoped(PGresult) *rows = NULL;
     s = read_results(sc, db, give_up_at(sc, db, clock_monotonic_ms()), &rows);
     if (s == STATUS_OK && out) {
+        *out = rows;
+        rows = NULL;
+    }
+    return s;
+}
+
+/* The same name means the same text whoever prepared it, so that a pooler which mixes connections up cannot make us run
+ * another statement. FNV-1a. */
+static void name_kept(struct kept *out, const char *sql)
+{
+    uint64_t h = 14695981039346656037u;
+    for (const char *p = sql; *p; p++)
+        h = (h ^ (unsigned char)*p) * 1099511628211u;
+    out->sql = sql;
+    snprintf(out->name, sizeof out->name, "k%016llx", (unsigned long long)h);
+}
+
+/* The name of a statement on this connection, preparing it first if need be; NULL = it cannot be kept. */
+static const char *find_kept(struct scope *sc, struct db *db, const char *sql)
+{
+    for (int i = 0; i < db->kept_count; i++) {
+        if (db->kept[i].sql == sql)
+            return db->kept[i].name;
+    }
+    if (db->kept_count == MOST_KEPT)
+        return NULL;
+    struct kept *k = &db->kept[db->kept_count];
+    name_kept(k, sql);
+    if (!PQsendPrepare(db->conn, k->name, sql, 0, NULL))
+        return NULL;
+    scoped(PGresult) *rows = NULL;
+    if (read_results(sc, db, give_up_at(sc, db, clock_monotonic_ms()), &rows) != STATUS_OK) {
+        scope_forgive(sc); /* whatever is wrong, db_query finds it again */
+        db->keeps_nothing = db->keeps_nothing || strcmp(db->sqlstate, "42P05") == 0;
+        return NULL;
+    }
+    db->kept_count++;
+    return k->name;
+}
+
+/* Refused before it ran: the statement is unknown, since a pooler gave us another connection, or a migration changed
+ * its columns. */
+static bool is_plan_lost(const struct db *db)
+{
+    return strcmp(db->sqlstate, "26000") == 0 || strcmp(db->sqlstate, "0A000") == 0;
+}
+
+enum status db_query_kept(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params,
+                          PGresult **out)
+{
+    if (db->in_transaction || db->keeps_nothing || (sc->deadline_ms && clock_monotonic_ms() >= sc->deadline_ms))
+        return db_query(sc, db, sql, count, params, out);
+    enum status s = prepare_connection(sc, db);
+    if (s != STATUS_OK)
+        return s;
+    const char *name = find_kept(sc, db, sql);
+    db->sqlstate[0] = '\0';
+    db->constraint[0] = '\0';
+    if (!name || !PQsendQueryPrepared(db->conn, name, count, params, NULL, NULL, 0))
+        return db_query(sc, db, sql, count, params, out);
+    scoped(PGresult) *rows = NULL;
+    s = read_results(sc, db, give_up_at(sc, db, clock_monotonic_ms()), &rows);
+    if (s != STATUS_OK && is_plan_lost(db)) {
+        scope_forgive(sc);
+        db->keeps_nothing = true;
+        return db_query(sc, db, sql, count, params, out);
+    }
+    if (s == STATUS_OK && out) {
+        *out = rows;
+        rows = NULL;
+    }
+    return s;
+}
+
+static bool is_pair_sent(struct db *db, const struct db_statement *first, const struct db_statement *second)
+{
+    return PQenterPipelineMode(db->conn) &&
+           PQsendQueryParams(db->conn, first->sql, first->count, NULL, first->params, NULL, NULL, 0) &&
+           PQsendQueryParams(db->conn, second->sql, second->count, NULL, second->params, NULL, NULL, 0) &&
+           PQpipelineSync(db->conn);
+}
+
+/* The results of a pipeline: those of each statement, NULL after each, then that of the sync, of which there is one. */
+static enum status read_pair(struct scope *sc, struct db *db, int64_t until, PGresult **out)
+{
+    scoped(PGresult) *kept = NULL;
+    bool has_failed = false;
+    for (int ends = 0; ends < 2;) {
+        enum status s = await_result(sc, db, until);
+        if (s != STATUS_OK)
+            return s;
+        PGresult *next = PQgetResult(db->conn);
+        if (!next && PQstatus(db->conn) != CONNECTION_OK)
+            break;
+        ends += !next;
+        if (!next || has_failed) {
+            PQclear(next);
+            continue;
+        }
+        PQclear(kept);
+        kept = next;
+        ExecStatusType kind = PQresultStatus(next);
+        has_failed = kind != PGRES_TUPLES_OK && kind != PGRES_COMMAND_OK;
+    }
+    if (!kept || has_failed || PQstatus(db->conn) != CONNECTION_OK)
+        return failure(sc, db, kept);
+    *out = kept;
+    kept = NULL;
+    return STATUS_OK;
+}
+
+static bool is_pipeline_left(struct scope *sc, struct db *db, int64_t until)
+{
+    if (!db->conn || await_result(sc, db, until) != STATUS_OK || !db->conn)
+        return false;
+    scoped(PGresult) *sync = PQgetResult(db->conn);
+    return PQresultStatus(sync) == PGRES_PIPELINE_SYNC && PQexitPipelineMode(db->conn);
+}
+
+enum status db_query_pair(struct scope *sc, struct db *db, const struct db_statement *first,
+                          const struct db_statement *second, PGresult **out)
+{
+    assert(!db->in_transaction);
+    db->sqlstate[0] = '\0';
+    db->constraint[0] = '\0';
+    if (sc->deadline_ms && clock_monotonic_ms() >= sc->deadline_ms)
+        return fail(sc, STATUS_TIMEOUT, "no time left to ask PostgreSQL");
+    enum status s = prepare_connection(sc, db);
+    if (s != STATUS_OK)
+        return s;
+    int64_t until = give_up_at(sc, db, clock_monotonic_ms());
+    scoped(PGresult) *rows = NULL;
+    s = is_pair_sent(db, first, second) ? read_pair(sc, db, until, &rows) : failure(sc, db, NULL);
+    if (!is_pipeline_left(sc, db, until)) {
+        db_disconnect(db);
+        return s == STATUS_OK ? fail(sc, STATUS_UNAVAILABLE, "PostgreSQL: the connection broke") : s;
+    }
+    if (s == STATUS_OK) {
         *out = rows;
         rows = NULL;
     }

@@ -12,9 +12,9 @@ struct db;
 
 struct db_options {
     const char *url;
-    const char *application_name;  /* the task id of a child, else program and worker id */
-    int statement_timeout_ms;      /* 0 = none */
-    int connect_timeout_seconds;   /* 0 = 2 */
+    const char *application_name; /* the task id of a child, else program and worker id */
+    int statement_timeout_ms;     /* 0 = none */
+    int connect_timeout_seconds;  /* 0 = 2 */
 };
 
 /* Copies what it needs; connects at the first query. */
@@ -27,8 +27,8 @@ void db_rename(struct db *db, const char *application_name);
 /* Closes the connection; the next query opens a new one. */
 void db_disconnect(struct db *db);
 
-/* Runs one statement with text parameters (NULL = SQL null) by the unnamed statement, so it is planned for these values.
- * Outside a transaction a connection found broken before the statement was sent is opened again once.
+/* Runs one statement with text parameters (NULL = SQL null) by the unnamed statement, so it is planned for these
+ * values. Outside a transaction a connection found broken before the statement was sent is opened again once.
  *
  * STATUS_UNAVAILABLE: no connection, shutdown, connection limit, disk full, lock or serialization trouble;
  * STATUS_TIMEOUT: statement_timeout; STATUS_CONFLICT: unique violation; STATUS_LOST: the fence (SQLSTATE OPF01);
@@ -38,12 +38,32 @@ void db_disconnect(struct db *db);
 enum status db_query(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params,
                      PGresult **out) must_check;
 /* db_query with its parameters listed: db_run(sc, db, SQL_X, &rows, id, name). All are const char *. */
-#define db_run(sc, db, sql, out, ...)                                                                                 \
-    db_query((sc), (db), (sql), (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1,  \
+#define db_run(sc, db, sql, out, ...)                                                                                  \
+    db_query((sc), (db), (sql), (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1, \
              &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
 
-/* Runs statements without parameters, separated by semicolons (a migration). Outside a transaction they are one of their own. Statuses as
- * db_query. */
+/* db_query for a statement that runs often: prepared at its first use on a connection, so that it is not parsed (and,
+ * once the server has found that the values do not matter, not planned) again. `sql` must be constant text: its address
+ * names it. Within a transaction, and where a pooler in between does not keep prepared statements, it is db_query. */
+enum status db_query_kept(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params,
+                          PGresult **out) must_check;
+#define db_run_kept(sc, db, sql, out, ...)                                                                             \
+    db_query_kept((sc), (db), (sql),                                                                                   \
+                  (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1,               \
+                  &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
+
+/* Two statements in one transaction and one round trip: `first`, whose rows nobody reads (settings of the transaction),
+ * then `sql`. Statuses as db_query; not within a transaction. */
+struct db_statement {
+    const char *sql;
+    int count;
+    const char *const *params;
+};
+enum status db_query_pair(struct scope *sc, struct db *db, const struct db_statement *first,
+                          const struct db_statement *second, PGresult **out) must_check;
+
+/* Runs statements without parameters, separated by semicolons (a migration). Outside a transaction they are one of
+ * their own. Statuses as db_query. */
 enum status db_script(struct scope *sc, struct db *db, const char *sql) must_check;
 
 /* `sql` is a COPY … FROM STDIN; sends all of data[0..len). Statuses as db_query. */

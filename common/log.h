@@ -23,7 +23,7 @@ struct log_field {
 #define log_real(name_, value_) ((struct log_field){.name = (name_), .kind = LOG_FIELD_REAL, .real = (value_)})
 #define log_bool(name_, value_) ((struct log_field){.name = (name_), .kind = LOG_FIELD_BOOL, .integer = (value_)})
 
-#define log_at(level, event, ...)                                                                                     \
+#define log_at(level, event, ...)                                                                                      \
     log_write((level), (event), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.name = NULL}})
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_at(LOG_INFO, __VA_ARGS__)

@@ -1,8 +1,9 @@
-/* What travels between the programs through Redis: queue entries (a bare UUID), events, and control messages. Written and read here
- * only; docs/protocol.md describes it.
+/* What travels between the programs through Redis: queue entries (a bare UUID), events, and control messages. Written
+ * and read here only; docs/protocol.md describes it.
  *
  * An event as published and as clients see it (contract, sections 6 and 12):
- *   {"id":"<epoch>-<ms>-<seq>","timestamp":…,"type":…,"operation_id":…,"collection_id":…,"status":…,"progress":…,"data":{…}} */
+ *   {"id":"<epoch>-<ms>-<seq>","timestamp":…,"type":…,"operation_id":…,"collection_id":…,"status":…,"progress":…,"data":{…}}
+ */
 #pragma once
 
 #include "common/redis.h"
@@ -20,11 +21,12 @@ struct event {
     const char *data_json;     /* the data object without operation_id/collection_id, which are added; NULL = {} */
 };
 
-/* One server-side script: refuse (older attempt, after the last event), else XADD to operation-progress:{uuid} (field `message`,
- * MAXLEN ~ 1000, TTL 24 h) and user-progress:{user} (MAXLEN ~ 10000) under one id, and PUBLISH to operation:{uuid}, user:{id} and
- * collection:{id}. `r` must be on the stream database. *out_id (may be NULL) is the event's id in the arena, NULL when it
- * was refused, which is STATUS_OK: someone else's event closed the history. */
-enum status message_publish(struct scope *sc, struct redis *r, const struct event *event, const char **out_id) must_check;
+/* One server-side script: refuse (older attempt, after the last event), else XADD to operation-progress:{uuid} (field
+ * `message`, MAXLEN ~ 1000, TTL 24 h) and user-progress:{user} (MAXLEN ~ 10000) under one id, and PUBLISH to
+ * operation:{uuid}, user:{id} and collection:{id}. `r` must be on the stream database. *out_id (may be NULL) is the
+ * event's id in the arena, NULL when it was refused, which is STATUS_OK: someone else's event closed the history. */
+enum status message_publish(struct scope *sc, struct redis *r, const struct event *event,
+                            const char **out_id) must_check;
 /* The JSON of an event without its id (what the script completes); exposed for tests. */
 void message_write(struct text *out, const struct event *event, const char *timestamp);
 
@@ -39,8 +41,8 @@ void message_write(struct text *out, const struct event *event, const char *time
 #define MESSAGE_CONTROL "control"
 #define MESSAGE_CONTROL_WORKER "control:%s"
 
-/* An event id: the epoch names one life of the Redis data set (a random value, set once with NX under events:epoch and carried by every
- * id); `ms` and `seq` are the stream id. Equal on the operation's and the user's stream. */
+/* An event id: the epoch names one life of the Redis data set (a random value, set once with NX under events:epoch and
+ * carried by every id); `ms` and `seq` are the stream id. Equal on the operation's and the user's stream. */
 struct event_id {
     char epoch[17];
     uint64_t ms, seq;

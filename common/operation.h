@@ -1,9 +1,9 @@
-/* What an operation is: kinds, states, and the only valid transitions. The trigger in sql/migrations follows the same table and a
- * test holds one against the other. */
+/* What an operation is: kinds, states, and the only valid transitions. The trigger in sql/migrations follows the same
+ * table and a test holds one against the other. */
 #pragma once
 
-#include "common/status.h"
 #include "common/base.h"
+#include "common/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>

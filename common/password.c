@@ -61,8 +61,7 @@ static void digest_hex(const EVP_MD *kind, const void *bytes, size_t len, char *
     unsigned n = 0;
     if (EVP_Digest(bytes, len, digest, &n, kind, NULL) != 1)
         abort();
-    for (unsigned i = 0; i < n; i++)
-        snprintf(out + i * 2, 3, "%02x", digest[i]);
+    hex_encode(digest, n, out);
 }
 
 void sha256_hex(const void *bytes, size_t len, char out[65])
@@ -80,8 +79,6 @@ const char *random_hex(struct scope *sc, size_t bytes)
     unsigned char *random = arena_alloc(&sc->arena, bytes);
     char *out = arena_alloc(&sc->arena, bytes * 2 + 1);
     random_bytes(random, bytes);
-    for (size_t i = 0; i < bytes; i++)
-        snprintf(out + i * 2, 3, "%02x", random[i]);
-    out[bytes * 2] = '\0';
+    hex_encode(random, bytes, out);
     return out;
 }

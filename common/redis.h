@@ -1,5 +1,5 @@
-/* Redis, blocking, with a deadline on everything; reconnects by itself with back-off and jitter. Not for two threads at once.
- * (The relay's subscriber uses hiredis' asynchronous side, in api/relay/subscriber.c.) */
+/* Redis, blocking, with a deadline on everything; reconnects by itself with back-off and jitter. Not for two threads at
+ * once. (The relay's subscriber uses hiredis' asynchronous side, in api/relay/subscriber.c.) */
 #pragma once
 
 #include "common/scope.h"
@@ -35,17 +35,21 @@ struct redis_address redis_address(const struct redis *r);
 const char *redis_key(struct scope *sc, const struct redis *r, const char *format, ...) printf_like(3, 4);
 
 /* Runs one command (hiredis format, %s and %b). While a connection is in back-off it fails at once.
- * STATUS_UNAVAILABLE when Redis is away, loading, read-only, out of memory or too late (the connection is then closed, so a late
- * answer is never taken for another's); STATUS_INTERNAL for an error reply that is our mistake. Caller: scoped(redisReply). */
+ * STATUS_UNAVAILABLE when Redis is away, loading, read-only, out of memory or too late (the connection is then closed,
+ * so a late answer is never taken for another's); STATUS_INTERNAL for an error reply that is our mistake. Caller:
+ * scoped(redisReply). */
 enum status redis_run(struct scope *sc, struct redis *r, redisReply **out, const char *format, ...) must_check;
 /* The same with arguments as an array. */
 enum status redis_run_argv(struct scope *sc, struct redis *r, redisReply **out, int argc, const char **argv,
                            const size_t *lengths) must_check;
-/* A blocking command: waits up to wait_ms (+ the options' time-out) for the answer. A nil answer is STATUS_OK with *out nil. */
-enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, redisReply **out, const char *format, ...) must_check;
-/* For a loop that waits in poll() on redis_fd(): redis_send() sends a command (connecting first if needed) and returns at once; redis_receive()
- * takes the next answer, *out NULL when none has come yet, and never blocks. Its caller keeps the deadline: redis_drop() closes a
- * connection that stays silent, with the usual back-off. Not to be mixed with redis_run() on one connection. */
+/* A blocking command: waits up to wait_ms (+ the options' time-out) for the answer. A nil answer is STATUS_OK with *out
+ * nil. */
+enum status redis_run_blocking(struct scope *sc, struct redis *r, int wait_ms, redisReply **out, const char *format,
+                               ...) must_check;
+/* For a loop that waits in poll() on redis_fd(): redis_send() sends a command (connecting first if needed) and returns
+ * at once; redis_receive() takes the next answer, *out NULL when none has come yet, and never blocks. Its caller keeps
+ * the deadline: redis_drop() closes a connection that stays silent, with the usual back-off. Not to be mixed with
+ * redis_run() on one connection. */
 enum status redis_send(struct scope *sc, struct redis *r, int argc, const char **argv) must_check;
 enum status redis_receive(struct scope *sc, struct redis *r, redisReply **out) must_check;
 void redis_drop(struct redis *r);

@@ -11,9 +11,9 @@
 
 struct scope {
     struct arena arena;
-    char trace_id[37];       /* correlation id of a request or UUID of an operation; "" if none */
-    int64_t deadline_ms;     /* clock_monotonic_ms() at which the caller gives up; 0 = never */
-    enum status problem;     /* the first failure, STATUS_OK if there was none */
+    char trace_id[37];        /* correlation id of a request or UUID of an operation; "" if none */
+    int64_t deadline_ms;      /* clock_monotonic_ms() at which the caller gives up; 0 = never */
+    enum status problem;      /* the first failure, STATUS_OK if there was none */
     const char *problem_text; /* its sentence, in the arena; NULL if there was none */
 };
 

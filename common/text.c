@@ -5,17 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool reserve(struct text *t, size_t extra)
+static void reserve(struct text *t, size_t extra)
 {
     size_t wanted = t->len + extra + 1;
     if (wanted <= t->capacity)
-        return true;
+        return;
     size_t capacity = t->capacity ? t->capacity : 64;
     while (capacity < wanted)
         capacity *= 2;
     t->data = must_realloc(t->data, capacity);
     t->capacity = capacity;
-    return true;
 }
 
 void text_append(struct text *t, const void *bytes, size_t len)
@@ -41,7 +40,8 @@ void text_putc(struct text *t, char c)
     text_append(t, &c, 1);
 }
 
-void text_vprintf(struct text *t, const char *format, va_list args)
+static void append_formatted(struct text *t, const char *format, va_list args) printf_like(2, 0);
+static void append_formatted(struct text *t, const char *format, va_list args)
 {
     char small[256];
     va_list again;
@@ -62,7 +62,7 @@ void text_printf(struct text *t, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    text_vprintf(t, format, args);
+    append_formatted(t, format, args);
     va_end(args);
 }
 
@@ -90,6 +90,17 @@ char *text_take(struct text *t)
 const char *text_str(const struct text *t)
 {
     return t->data ? t->data : "";
+}
+
+void hex_encode(const void *bytes, size_t len, char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    const unsigned char *b = bytes;
+    for (size_t i = 0; i < len; i++) {
+        *out++ = digits[b[i] >> 4];
+        *out++ = digits[b[i] & 15];
+    }
+    *out = '\0';
 }
 
 size_t utf8_next(const char *s, size_t len, uint32_t *out_code_point)

@@ -20,7 +20,6 @@ void text_append(struct text *t, const void *bytes, size_t len);
 void text_puts(struct text *t, const char *s);
 void text_putc(struct text *t, char c);
 void text_printf(struct text *t, const char *format, ...) printf_like(2, 3);
-void text_vprintf(struct text *t, const char *format, va_list args) printf_like(2, 0);
 /* Keeps the memory. */
 void text_clear(struct text *t);
 void text_free(struct text *t);
@@ -30,6 +29,9 @@ char *text_take(struct text *t);
 const char *text_str(const struct text *t);
 
 #define scoped_text __attribute__((cleanup(text_free))) struct text
+
+/* Lower-case hexadecimal with a NUL: out has room for 2 * len + 1. */
+void hex_encode(const void *bytes, size_t len, char *out);
 
 /* Reads one code point at s[0..len). Returns its length in bytes (1–4), 0 when `len` is 0 or the bytes there are not
  * valid UTF-8 (overlong, surrogate, above U+10FFFF, cut). */

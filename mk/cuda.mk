@@ -25,7 +25,9 @@ $(CUDA_PLUGIN): $(patsubst worker/embed/cuda/%.cu,build/cuda-plugin/%.o,$(CUDA_S
 	@for l in libcublas.so.13 libcublasLt.so.13; do [ ! -f build/cuda/lib/$$l ] || ln -sfn ../cuda/lib/$$l build/lib/$$l; done
 
 .PHONY: cuda test-cuda-emu
-cuda: $(CUDA_PLUGIN) ## the plugin for NVIDIA GPUs (fetches a toolkit if there is none)
+cuda: ## the plugin for NVIDIA GPUs (fetches a toolkit if there is none)
+	@$(MAKE) --no-print-directory -q $(CUDA_PLUGIN) >/dev/null 2>&1 || echo "  building $(CUDA_PLUGIN) …"
+	@$(QUIET_MAKE) $(CUDA_PLUGIN)
 
 # ---- the emulation ----
 # Program and plugin lie as installed ones do, in bin and lib side by side.
@@ -62,8 +64,8 @@ $(BUILD)/cuda_emu/bin/test_cuda_emu: $(BUILD)/cuda_emu/test_cuda_emu.o $(BUILD)/
 .PHONY: build-cuda-emu
 build-cuda-emu: $(EMU_PLUGIN) $(EMU_TESTS)
 test-cuda-emu: ## the cuda backend on an emulated GPU, also under sanitizers
-	@$(MAKE) --no-print-directory -s build-cuda-emu
-	@$(MAKE) --no-print-directory -s build-cuda-emu SAN=address,undefined
+	@$(QUIET_MAKE) build-cuda-emu
+	@$(QUIET_MAKE) build-cuda-emu SAN=address,undefined
 	@scripts/run-tests.sh $(foreach f,plain san-address-undefined,$(addprefix build/$f/cuda_emu/bin/,test_cuda test_cuda_emu))
 
 .PHONY: clean-cuda

@@ -313,6 +313,10 @@ def show_answers(api, collection, question, width):
                                 subsequent_indent="        "))
 
 
+def size(count):
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
 def main():
     kind, folder, run = sys.argv[1:4]
     api = Api(os.environ["OPSTREAM_URL"])
@@ -335,13 +339,13 @@ def main():
     before, collection = collection["vector_count"], api.call("GET", "/api/v2/collections/" + collection["id"])
     made = collection["vector_count"] - before
     rate = f", {made / took:.0f} texts/s" if made > 0 else ""
-    print(f"  {collection['document_count']} documents, {collection['vector_count']} passages, {collection['total_size_bytes'] / 1e6:.1f} MB"
+    print(f"  {collection['document_count']} documents, {collection['vector_count']} passages, {size(collection['total_size_bytes'])}"
           f" in {took:.1f} s{rate}")
     if collection["error_count"]:
         failed = api.call("GET", f"/api/v2/collections/{collection['id']}/documents?status=failed&per_page=3")["documents"]
         print(f"  {collection['error_count']} files could not be read, for instance:")
         for document in failed:
-            print(textwrap.shorten(f"    {document['file_name']}: {document['error_message']}", width, placeholder=" …"))
+            print("    " + textwrap.shorten(f"{document['file_name']}: {document['error_message']}", width - 4, placeholder=" …"))
     if not collection["vector_count"]:
         raise Trouble("nothing to search: no document of the folder holds text")
     for question in QUESTIONS if kind == "default" else own_questions(api, collection):

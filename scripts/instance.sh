@@ -36,7 +36,8 @@ pid_of() {
     pid=$(head -n 1 "$file" 2>/dev/null) || return 0
     [[ $pid =~ ^[0-9]+$ ]] && [ -r "/proc/$pid/cmdline" ] || return 0
     [ "$(awk '/^State:/ {print $2}' "/proc/$pid/status" 2>/dev/null)" != Z ] || return 0
-    cmdline=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) || return 0
+    # (2> stands first: the shell itself says when there is nothing to open any more.)
+    cmdline=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") || return 0
     case $1 in
         postgres) [[ $cmdline == *postgres*"$(pg_home)/data"* ]] || return 0 ;;
         redis) [[ $cmdline == *redis-server*":$(cat "$RUN/redis.port" 2>/dev/null)"* ]] || return 0 ;;

@@ -23,18 +23,17 @@ sanitized() {
         scripts/with-services.sh scripts/run-tests.sh $(programs store san-address-undefined)
 }
 end_to_end() {
-    local out
-    out=$(scripts/with-services.sh "$PYTHON" -m pytest -q --no-header -p no:cacheprovider tests/e2e 2>&1)
-    local status=$?
-    printf '%s\n' "$out"
-    printf '%s\n' "$out" | awk '
+    local status log=build/end-to-end.log
+    scripts/with-services.sh "$PYTHON" -m pytest -q --no-header -p no:cacheprovider tests/e2e 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    awk '
         /(passed|failed|error).* in [0-9.]+s/ {
             for (i = 2; i <= NF; i++) {
                 if ($i ~ /^passed/) p += $(i - 1)
                 if ($i ~ /^(failed|error)/) f += $(i - 1)
             }
         }
-        END { print p + 0, f + 0 }' >>"$TEST_TOTALS"
+        END { print p + 0, f + 0 }' "$log" >>"$TEST_TOTALS"
     return "$status"
 }
 newer_postgres() {

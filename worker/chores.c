@@ -93,6 +93,9 @@ static void count_embedder(struct chores *c, const cJSON *info)
     /* Only their sum is known: each of a second's batches is counted with the mean of them. */
     for (int i = 0; i < (int)batches && i < 1000; i++)
         metrics_observe(METRIC_EMBED_SECONDS, model, NULL, seconds / batches);
+    if (batches > 0)
+        metrics_observe(METRIC_EMBED_BATCH_FILL, model, NULL,
+                        tokens / (batches * (double)c->settings->embedding_batch_tokens));
 }
 
 static void describe(struct chores *c, const cJSON *info)

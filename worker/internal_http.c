@@ -1,15 +1,13 @@
 #include "worker/internal_http.h"
 
 #include "common/json.h"
+#include "common/listen.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "worker/embed/client.h"
 #include "worker/embed/wire.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -247,7 +245,7 @@ static enum status dispatch(struct scope *sc, struct internal_http *http, struct
     enum status s = check_head(sc, http, connection, method, path, &route);
     if (s == STATUS_OK && r->is_too_large)
         s = fail(sc, STATUS_TOO_LARGE, "the body is larger than %d bytes", LARGEST_BODY_BYTES);
-    return s == STATUS_OK ? route->handle(sc, http, &r->body, out) : s;
+    return s == STATUS_OK && route ? route->handle(sc, http, &r->body, out) : s;
 }
 
 static bool is_welcome(const struct internal_http *http, struct MHD_Connection *connection, const char *method,
@@ -327,46 +325,19 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
     *state = NULL;
 }
 
-static int listen_on(struct scope *sc, const char *host, int64_t port)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICHOST}, *found = NULL;
-    if (getaddrinfo(host, arena_printf(&sc->arena, "%lld", (long long)port), &hints, &found) != 0)
-        return -1;
-    int on = 1, fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0) {
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 128) != 0) {
-            close(fd);
-            fd = -1;
-        }
-    }
-    freeaddrinfo(found);
-    return fd;
-}
-
-static int port_of(int fd)
-{
-    struct sockaddr_storage address = {0};
-    socklen_t len = sizeof address;
-    if (getsockname(fd, (struct sockaddr *)&address, &len) != 0)
-        return 0;
-    return address.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&address)->sin6_port)
-                                         : ntohs(((struct sockaddr_in *)&address)->sin_port);
-}
-
 enum status internal_http_start(struct scope *sc, const struct settings *settings, const char *embedder_socket,
                                 const char *(*is_ready)(void *context), void *context, struct internal_http **out)
 {
-    int fd = listen_on(sc, settings->worker_host, settings->worker_port);
-    if (fd < 0)
-        return fail(sc, STATUS_UNAVAILABLE, "cannot listen on WORKER_HOST %s, WORKER_PORT %lld: %s",
-                    settings->worker_host, (long long)settings->worker_port, strerror(errno));
+    int fd, port;
+    enum status s = listen_one(sc, settings->worker_host, settings->worker_port, &fd, &port);
+    if (s != STATUS_OK)
+        return s;
     struct internal_http *http = must_calloc(1, sizeof *http);
     http->settings = settings;
     http->embedder_socket = must_strdup(embedder_socket);
     http->is_ready = is_ready;
     http->context = context;
-    http->port = port_of(fd);
+    http->port = port;
     pthread_mutex_init(&http->lock, NULL);
     http->daemon = MHD_start_daemon(
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,

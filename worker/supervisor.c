@@ -32,10 +32,11 @@ enum {
     POP_SECONDS = 5,        /* of one BRPOP */
     POP_DEADLINE_MS = 7000, /* later, the connection is deaf */
     REDIS_TIMEOUT_MS = 500,
-    PING_MS = 4000,  /* of the control channels' connection */
-    TURN_MS = 1000,  /* longest wait: deadlines have no finer grain than is needed */
-    CHECK_MS = 1000, /* between two looks at the rows of running operations */
-    RETRY_MS = 500,  /* after the database did not answer */
+    PING_MS = 4000,    /* of the control channels' connection */
+    TURN_MS = 1000,    /* longest wait: deadlines have no finer grain than is needed */
+    CHECK_MS = 1000,   /* between two looks at the rows of running operations */
+    ORPHANS_MS = 5000, /* between two looks for operations that are ours without our knowing */
+    RETRY_MS = 500,    /* after the database did not answer */
     DISPLAY_MS = 2000,
     START_LIMIT_MS = 60000, /* of a child that is not ready yet */
     CRASH_PAUSE_MS = 1000,  /* before a child is started that died without a task */
@@ -76,7 +77,7 @@ struct supervisor {
     size_t slot_count;
     struct hand_back *owed; /* given back as soon as the database answers */
     size_t owed_count, owed_capacity;
-    int64_t owed_at_ms, check_at_ms, find_at_ms, display_at_ms;
+    int64_t owed_at_ms, check_at_ms, orphans_at_ms, find_at_ms, display_at_ms;
     atomic_bool is_draining;
     bool is_hurried;
     int64_t drain_until_ms;
@@ -85,18 +86,22 @@ struct supervisor {
 
 /* ---- giving back ---- */
 
+/* A database that does not answer is asked once a turn: each try may take seconds, in which nothing else happens. */
 static void pay(struct supervisor *w)
 {
     size_t kept = 0;
+    bool is_away = false;
     for (size_t i = 0; i < w->owed_count; i++) {
+        if (is_away) {
+            w->owed[kept++] = w->owed[i];
+            continue;
+        }
         struct scope sc;
         scope_init(&sc, w->owed[i].operation_id);
         enum settled settled = SETTLED_LOST;
         static const char *const names[] = {"lost", "pending", "failed"};
         enum status s = settle_hand_back(&sc, &w->stores, &w->owed[i], &settled);
-        bool is_passing = s == STATUS_UNAVAILABLE || s == STATUS_TIMEOUT;
-        if (is_passing)
-            w->owed[kept++] = w->owed[i];
+        bool is_passing = is_away = s == STATUS_UNAVAILABLE || s == STATUS_TIMEOUT;
         if (s != STATUS_OK)
             log_at(is_passing ? LOG_DEBUG : LOG_ERROR, "hand_back_failed",
                    log_text("operation", w->owed[i].operation_id), log_text("problem", sc.problem_text));
@@ -104,6 +109,8 @@ static void pay(struct supervisor *w)
             log_info("operation_handed_back", log_text("operation", w->owed[i].operation_id),
                      log_text("task", w->owed[i].task_id), log_text("status", names[settled]),
                      log_real("delay_seconds", w->owed[i].delay_seconds), log_text("reason", w->owed[i].reason));
+        if (is_passing)
+            w->owed[kept++] = w->owed[i];
         scope_done(&sc);
     }
     w->owed_count = kept;
@@ -292,6 +299,11 @@ static int64_t cancel_grace_ms(const struct settings *s)
     return ms > 8000 ? 8000 : ms; /* whatever is set, a cancelled child is gone within ten seconds */
 }
 
+static void put_task(struct text *list, const char *task_id)
+{
+    text_printf(list, "%s%s", list->len > 1 ? "," : "", task_id);
+}
+
 static void check_rows(struct supervisor *w)
 {
     w->check_at_ms = clock_monotonic_ms() + CHECK_MS;
@@ -299,7 +311,7 @@ static void check_rows(struct supervisor *w)
     text_putc(&list, '{');
     for (size_t i = 0; i < w->slot_count; i++) {
         if (w->slots[i].state == SLOT_BUSY && w->slots[i].stop == STOP_NONE)
-            text_printf(&list, "%s%s", list.len > 1 ? "," : "", w->slots[i].task_id);
+            put_task(&list, w->slots[i].task_id);
     }
     if (list.len == 1)
         return;
@@ -314,6 +326,34 @@ static void check_rows(struct supervisor *w)
             continue;
         log_info("task_told_to_stop", log_text("operation", slot->operation_id), log_text("task", slot->task_id));
         slot_stop(slot, STOP_LOST, cancel_grace_ms(w->settings));
+    }
+    scope_done(&sc);
+}
+
+/* A claim whose answer got lost, or came when nobody waited for it any more, left an operation with us that no child
+ * works on, and no lease would ever lapse for it. */
+static void check_orphans(struct supervisor *w)
+{
+    w->orphans_at_ms = clock_monotonic_ms() + ORPHANS_MS;
+    scoped_text known = {0};
+    text_putc(&known, '{');
+    for (size_t i = 0; i < w->slot_count; i++) {
+        if (slot_has_task(&w->slots[i]))
+            put_task(&known, w->slots[i].task_id);
+    }
+    for (size_t i = 0; i < w->owed_count; i++)
+        put_task(&known, w->owed[i].task_id);
+    text_putc(&known, '}');
+    struct scope sc;
+    scope_init(&sc, NULL);
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(&sc, w->db, SQL_OPERATIONS_ORPHANED, &rows, w->worker_id, known.data);
+    for (int r = 0; s == STATUS_OK && r < PQntuples(rows); r++) {
+        struct hand_back give = {.class = ERROR_NONE, .reason = "the answer to its claim was lost"};
+        snprintf(give.operation_id, sizeof give.operation_id, "%s", db_text(rows, r, "uuid"));
+        snprintf(give.task_id, sizeof give.task_id, "%s", db_text(rows, r, "task_id"));
+        log_warning("operation_orphaned", log_text("operation", give.operation_id), log_text("task", give.task_id));
+        give_back(w, &give);
     }
     scope_done(&sc);
 }
@@ -751,6 +791,8 @@ static void one_turn(struct supervisor *w)
         pay(w);
     if (now >= w->check_at_ms)
         check_rows(w);
+    if (now >= w->orphans_at_ms && !lease_problem(w->lease))
+        check_orphans(w);
     if (w->is_draining && now > w->drain_until_ms)
         stop_all(w, STOP_DRAIN, STOP_GRACE_DRAIN_MS);
     if (!w->is_draining)

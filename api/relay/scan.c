@@ -10,7 +10,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { MOST_FILES = 100000, LISTED_BYTES = 1 << 20, MOST_WARNINGS = 100, PROGRESS_MS = 250, LONGEST_MS = 60000 };
 
@@ -98,11 +97,8 @@ static void list_file(struct scan *scan, const struct source_file *file)
 {
     if (scan->files.len > LISTED_BYTES)
         return;
-    char modified[32] = "";
-    time_t seconds = (time_t)(file->mtime_ns / 1000000000);
-    struct tm tm;
-    if (gmtime_r(&seconds, &tm))
-        strftime(modified, sizeof modified, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    char modified[32];
+    clock_iso_of_ns(file->mtime_ns, modified);
     const char *extension = extension_of(file);
     json_open(&scan->files, NULL, '{');
     put_shown(&scan->files, "path", file);

@@ -4,71 +4,72 @@
 #include "api/router.h"
 #include "api/source_request.h"
 #include "api/views.h"
-#include "common/store/operation_view.h"
 #include "common/store/source_store.h"
 
 #include <string.h>
 
 struct addition {
-    struct collection collection;
     struct source_request source;
     struct operation_ref operation;
 };
 
-static enum status put_source(struct request *r, struct addition *n, int64_t *out_id)
-{
-    struct source_new source = {n->collection.id, n->source.type, n->source.path, n->source.config_json};
-    enum status s = source_store_put(r->sc, r->db, &source, out_id);
-    if (strcmp(db_sqlstate(r->db), "23503") != 0 || s == STATUS_OK)
-        return s;
-    scope_forgive(r->sc); /* the collection's row went away meanwhile */
-    return fail(r->sc, STATUS_NOT_FOUND, "Collection with ID '%s' not found", n->collection.uuid);
-}
-
-static enum status add_in_transaction(struct request *r, void *context)
+static enum status add_source(struct request *r, void *context)
 {
     struct addition *n = context;
-    int64_t source_id = 0;
-    enum status s = put_source(r, n, &source_id);
-    if (s != STATUS_OK)
-        return s;
-    scoped_text config = {0};
-    json_open(&config, NULL, '{');
-    source_request_config(&config, &n->source, source_id);
-    json_close(&config, '}');
-    struct operation_new o = {
-        .collection_id = n->collection.id,
+    scoped(PGresult) *rows = NULL;
+    struct source_addition a = {
+        .collection_uuid = r->params[0],
         .user_id = r->user.id,
-        .type = OPERATION_APPEND,
-        .config_json = text_str(&config),
+        .type = n->source.type,
+        .path = n->source.path,
+        .config_json = n->source.config_json,
+        .additional_json = n->source.additional_json,
         .default_retries = (int)r->api->settings->default_max_retries,
     };
-    scoped(PGresult) *rows = NULL;
-    s = operation_store_insert(r->sc, r->db, &o, &n->operation);
-    if (s == STATUS_OK)
-        s = collection_store_take(r->sc, r->db, n->collection.id);
-    if (s == STATUS_OK)
-        s = operation_view_find(r->sc, r->db, n->operation.uuid, &rows);
+    enum status s = operation_store_add_source(r->sc, r->db, &a, &n->operation, &rows);
     if (s == STATUS_OK)
         view_write(reply_json(r, 202), NULL, &schema_OPERATION, rows, 0);
     return s;
 }
 
+/* The statement is a transaction by itself; only an Idempotency-Key makes it part of a larger one. */
+static enum status add_once(struct request *r, struct addition *n, bool *out_is_done)
+{
+    *out_is_done = false;
+    const char *key = request_header(r, "Idempotency-Key");
+    return key && *key ? idempotency_run(r, add_source, n, out_is_done) : add_source(r, n);
+}
+
+/* Whether the client may see and change the collection comes before what is wrong with its source. */
+static enum status refuse(struct request *r, enum status s)
+{
+    struct collection c;
+    enum status problem = r->sc->problem;
+    const char *sentence = r->sc->problem_text;
+    scope_forgive(r->sc);
+    enum status guard = guard_owned(r, r->params[0], &c, NULL);
+    if (guard != STATUS_OK)
+        return guard;
+    if (s == STATUS_CONFLICT)
+        return guard_busy(r, &c, "Cannot add a source");
+    r->sc->problem = problem;
+    r->sc->problem_text = sentence;
+    return s;
+}
+
 enum status sources_add(struct request *r)
 {
-    struct addition n;
+    struct addition n = {0};
     bool is_done = false;
     enum status s = idempotency_replay(r, &is_done);
     if (s != STATUS_OK || is_done)
         return s;
-    s = guard_owned(r, r->params[0], &n.collection, NULL);
-    if (s == STATUS_OK)
-        s = source_request_read(r, &n.source);
+    s = source_request_read(r, &n.source);
     if (s != STATUS_OK)
-        return s;
-    s = idempotency_run(r, add_in_transaction, &n, &is_done);
+        return refuse(r, s);
+    s = add_once(r, &n, &is_done);
     if (s == STATUS_CONFLICT)
-        return guard_busy(r, &n.collection, "Cannot add a source");
+        return refuse(r, s);
     if (s == STATUS_OK && !is_done)
         guard_accepted(r, &n.operation);
     return s;

@@ -8,7 +8,6 @@
 #include "common/version.h"
 
 #include <string.h>
-#include <time.h>
 
 enum { PREVIEW_MS = 3000, PREVIEW_FILES_SHOWN = 1000, PREVIEW_WARNINGS = 20 };
 
@@ -131,16 +130,6 @@ static const char *shown_bytes(struct scope *sc, const char *bytes, size_t len)
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-static const char *iso_of_ns(struct scope *sc, int64_t ns)
-{
-    time_t seconds = (time_t)(ns / 1000000000);
-    struct tm tm;
-    char out[32];
-    if (!gmtime_r(&seconds, &tm) || strftime(out, sizeof out, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
-        return NULL;
-    return arena_strdup(&sc->arena, out);
-}
-
 static enum status preview_file(struct scope *sc, void *context, const struct source_file *file,
                                 const struct scan_totals *so_far)
 {
@@ -156,13 +145,15 @@ static enum status preview_file(struct scope *sc, void *context, const struct so
         return STATUS_OK;
     const char *slash = memrchr(file->path, '/', file->path_len);
     const char *name = slash ? slash + 1 : file->path;
+    char modified[32];
     json_open(&p->files, NULL, '{');
     json_text(&p->files, "file_path", shown_bytes(sc, file->path, file->path_len));
     json_text(&p->files, "file_name", shown_bytes(sc, name, file->path_len - (size_t)(name - file->path)));
     json_int(&p->files, "file_size", file->size);
     json_null(&p->files, "mime_type");
     json_null(&p->files, "content_hash");
-    json_text(&p->files, "modified_at", iso_of_ns(sc, file->mtime_ns));
+    clock_iso_of_ns(file->mtime_ns, modified);
+    json_text(&p->files, "modified_at", *modified ? modified : NULL);
     json_close(&p->files, '}');
     return STATUS_OK;
 }

@@ -485,7 +485,6 @@ enum status source_hash_fd(struct scope *sc, int fd, char out[65])
     EVP_MD_CTX_free(hash);
     if (!is_good || lseek(fd, 0, SEEK_SET) != 0)
         return fail(sc, STATUS_UNAVAILABLE, "the file cannot be read to its end");
-    for (unsigned i = 0; i < 32; i++)
-        snprintf(out + (size_t)i * 2, 3, "%02x", digest[i]);
+    hex_encode(digest, digest_len, out);
     return STATUS_OK;
 }

@@ -26,7 +26,7 @@ enum status collection_store_find(struct scope *sc, struct db *db, const char *u
                                   PGresult **out_rows)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_COLLECTION_FIND, &rows, uuid);
+    enum status s = db_run_kept(sc, db, SQL_COLLECTION_FIND, &rows, uuid);
     if (s != STATUS_OK)
         return s;
     if (PQntuples(rows) == 0)

@@ -1,9 +1,9 @@
 #include "common/store/document_store.h"
 
 #include "build/queries.h"
+#include "common/copy.h"
 #include "common/text.h"
 
-#include <arpa/inet.h>
 #include <string.h>
 
 enum { LEFTOVERS_AT_A_TIME = 50 };
@@ -12,12 +12,7 @@ static const char *hex_bytea(struct scope *sc, struct path_bytes p)
 {
     char *out = arena_alloc(&sc->arena, p.len * 2 + 3);
     memcpy(out, "\\x", 2);
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < p.len; i++) {
-        out[2 + i * 2] = digits[(unsigned char)p.bytes[i] >> 4];
-        out[3 + i * 2] = digits[(unsigned char)p.bytes[i] & 15];
-    }
-    out[2 + p.len * 2] = '\0';
+    hex_encode(p.bytes, p.len, out + 2);
     return out;
 }
 
@@ -203,64 +198,31 @@ enum status document_store_reserve(struct scope *sc, struct db *db, size_t count
     return STATUS_OK;
 }
 
-/* ---- COPY BINARY of chunks ---- */
-
-static void put_u16(struct text *t, uint16_t v)
-{
-    v = htons(v);
-    text_append(t, &v, sizeof v);
-}
-
-static void put_u32(struct text *t, uint32_t v)
-{
-    v = htonl(v);
-    text_append(t, &v, sizeof v);
-}
-
-static void put_i32_field(struct text *t, uint32_t v)
-{
-    put_u32(t, 4);
-    put_u32(t, v);
-}
-
-static void put_i64_field(struct text *t, int64_t v)
-{
-    put_u32(t, 8);
-    put_u32(t, (uint32_t)((uint64_t)v >> 32));
-    put_u32(t, (uint32_t)v);
-}
+/* ---- chunks ---- */
 
 static void put_chunk(struct text *t, int64_t collection_id, const struct chunk_row *row)
 {
-    put_u16(t, 10);
-    put_i64_field(t, collection_id);
-    put_i64_field(t, row->id);
-    put_i64_field(t, row->document_id);
-    put_i32_field(t, (uint32_t)row->version);
-    put_i32_field(t, (uint32_t)row->ordinal);
-    put_u32(t, (uint32_t)row->content_len);
-    text_append(t, row->content, row->content_len);
-    put_i32_field(t, (uint32_t)row->tokens);
-    put_i32_field(t, row->start);
-    put_i32_field(t, row->end);
-    if (row->metadata_json) { /* jsonb on the wire: a version byte, then the text */
-        size_t len = strlen(row->metadata_json);
-        put_u32(t, (uint32_t)len + 1);
-        text_putc(t, 1);
-        text_append(t, row->metadata_json, len);
-    } else {
-        put_u32(t, UINT32_MAX);
-    }
+    copy_row(t, 10);
+    copy_i64(t, collection_id);
+    copy_i64(t, row->id);
+    copy_i64(t, row->document_id);
+    copy_i32(t, row->version);
+    copy_i32(t, row->ordinal);
+    copy_bytes(t, row->content, row->content_len);
+    copy_i32(t, row->tokens);
+    copy_i32(t, (int32_t)row->start);
+    copy_i32(t, (int32_t)row->end);
+    copy_jsonb(t, row->metadata_json);
 }
 
 enum status document_store_write_chunks(struct scope *sc, struct db *db, int64_t collection_id,
                                         const struct chunk_row *rows, size_t count)
 {
     scoped_text data = {0};
-    text_append(&data, "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19);
+    copy_begin(&data);
     for (size_t i = 0; i < count; i++)
         put_chunk(&data, collection_id, &rows[i]);
-    put_u16(&data, 0xFFFF);
+    copy_end(&data);
     return db_copy_in(sc, db, SQL_CHUNK_COPY, data.data, data.len);
 }
 
@@ -291,6 +253,12 @@ enum status document_store_done(struct scope *sc, struct db *db, const struct ge
     if (s == STATUS_OK && version > 1)
         s = remove_rows(sc, db, g, collection_id, document_id, version - 1, true, out_removed);
     return s;
+}
+
+enum status document_store_abandon(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
+                                   int64_t document_id, int version)
+{
+    return remove_rows(sc, db, g, collection_id, document_id, version, false, NULL);
 }
 
 enum status document_store_hide(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,

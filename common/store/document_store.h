@@ -104,6 +104,9 @@ enum status document_store_done(struct scope *sc, struct db *db, const struct ge
 enum status document_store_failed(struct scope *sc, struct db *db, const struct generation *generation,
                                   int64_t collection_id, int64_t document_id, int live_version, const char *reason,
                                   const char *category, const char *mime_type, int64_t *out_removed) must_check;
+/* Removes the rows of a version that nobody saw. `generation` may be NULL. */
+enum status document_store_abandon(struct scope *sc, struct db *db, const struct generation *generation,
+                                   int64_t collection_id, int64_t document_id, int version) must_check;
 /* Takes a document's visible version away, whose file is not that any more. `generation` may be NULL. *out_removed:
  * vectors removed. */
 enum status document_store_hide(struct scope *sc, struct db *db, const struct generation *generation,

@@ -53,6 +53,35 @@ enum status operation_store_insert(struct scope *sc, struct db *db, const struct
     return s;
 }
 
+static bool is_beaten(const struct db *db, enum status s)
+{
+    return s == STATUS_CONFLICT || s == STATUS_LOST || strcmp(db_sqlstate(db), "23503") == 0; /* the row went away */
+}
+
+enum status operation_store_add_source(struct scope *sc, struct db *db, const struct source_addition *a,
+                                       struct operation_ref *out, PGresult **out_rows)
+{
+    const struct operation_kind *kind = operation_kind(OPERATION_APPEND);
+    int retries = kind->retries >= 0 ? kind->retries : a->default_retries;
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run_kept(sc, db, SQL_SOURCE_ADD, &rows, a->collection_uuid, db_number(sc, a->user_id), a->type,
+                                a->path, a->config_json, a->additional_json, db_number(sc, 1 + retries), kind->queue);
+    if (s != STATUS_OK && is_beaten(db, s)) {
+        scope_forgive(sc);
+        s = STATUS_CONFLICT;
+    }
+    if (s == STATUS_OK && PQntuples(rows) == 0)
+        s = STATUS_CONFLICT;
+    if (s == STATUS_CONFLICT)
+        return fail(sc, s, "the collection cannot take a source now");
+    if (s != STATUS_OK)
+        return s;
+    *out = ref_of(sc, rows, 0);
+    *out_rows = rows;
+    rows = NULL;
+    return STATUS_OK;
+}
+
 enum status operation_store_active(struct scope *sc, struct db *db, int64_t collection_id, const char **out_uuid)
 {
     scoped(PGresult) *rows = NULL;

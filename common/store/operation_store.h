@@ -1,5 +1,6 @@
-/* The table `operations`: accept, claim, finish, hand back, cancel, sweep, announce. The invariants of the protocol are in the statements; both programs go
- * through here. Unless it says otherwise a function is one statement in the caller's transaction or in one of its own. */
+/* The table `operations`: accept, claim, finish, hand back, cancel, sweep, announce. The invariants of the protocol are
+ * in the statements; both programs go through here. Unless it says otherwise a function is one statement in the
+ * caller's transaction or in one of its own. */
 #pragma once
 
 #include "common/db.h"
@@ -25,32 +26,54 @@ struct operation_new {
     int default_retries;
 };
 
-/* In the caller's transaction, whose COMMIT must be durable and come before operation_store_push(). STATUS_CONFLICT when another operation holds the
- * collection (unique index operations_one_at_a_time): operation_store_active() names it after the rollback. */
-enum status operation_store_insert(struct scope *sc, struct db *db, const struct operation_new *o, struct operation_ref *out) must_check;
+/* In the caller's transaction, whose COMMIT must be durable and come before operation_store_push(). STATUS_CONFLICT
+ * when another operation holds the collection (unique index operations_one_at_a_time): operation_store_active() names
+ * it after the rollback. */
+enum status operation_store_insert(struct scope *sc, struct db *db, const struct operation_new *o,
+                                   struct operation_ref *out) must_check;
+/* An APPEND that adds a source to a collection: source, operation and the collection's state, durable when it returns
+ * (outside a transaction) and all or nothing. *out_rows is the operation as clients see it. STATUS_CONFLICT: no such
+ * collection of this user, or it is in no state for it; nothing was changed, and the caller tells the client which. */
+struct source_addition {
+    const char *collection_uuid;
+    int64_t user_id; /* who must own it */
+    const char *type, *path, *config_json;
+    const char *additional_json; /* may be NULL */
+    int default_retries;
+};
+enum status operation_store_add_source(struct scope *sc, struct db *db, const struct source_addition *a,
+                                       struct operation_ref *out, PGresult **out_rows) must_check;
 /* UUID of the operation that holds a collection; STATUS_NOT_FOUND = none. */
-enum status operation_store_active(struct scope *sc, struct db *db, int64_t collection_id, const char **out_uuid) must_check;
-/* After the commit: best effort, at most 100 ms (the time-out that `queue_redis` was made with). Counts a failure; the reconciler repairs it. */
+enum status operation_store_active(struct scope *sc, struct db *db, int64_t collection_id,
+                                   const char **out_uuid) must_check;
+/* After the commit: best effort, at most 100 ms (the time-out that `queue_redis` was made with). Counts a failure; the
+ * reconciler repairs it. */
 void operation_store_push(struct scope *sc, struct redis *queue_redis, const struct operation_ref *o);
 
 /* STATUS_CONFLICT when it is already finished. In the caller's transaction, which also settles the collection's status
  * (operation_store_settle_collection). */
-enum status operation_store_cancel(struct scope *sc, struct db *db, const char *uuid, struct operation_ref *out, const char **out_worker_id,
-                                   int64_t *out_collection_id) must_check;
-/* What a collection becomes when an operation on it ended, in that operation's transaction (lock order: documents, operations, collections). `status` one of
- * ready, error; message may be NULL. An INDEX that failed: error; everything else: ready. */
-enum status operation_store_settle_collection(struct scope *sc, struct db *db, int64_t collection_id, const char *status, const char *message) must_check;
+enum status operation_store_cancel(struct scope *sc, struct db *db, const char *uuid, struct operation_ref *out,
+                                   const char **out_worker_id, int64_t *out_collection_id) must_check;
+/* What a collection becomes when an operation on it ended, in that operation's transaction (lock order: documents,
+ * operations, collections). `status` one of ready, error; message may be NULL. An INDEX that failed: error; everything
+ * else: ready. */
+enum status operation_store_settle_collection(struct scope *sc, struct db *db, int64_t collection_id,
+                                              const char *status, const char *message) must_check;
 
 /* One row of audit_log, action "operation_{type}_{status}". `details_json` may be NULL. */
-enum status operation_store_audit(struct scope *sc, struct db *db, const struct operation_ref *o, const char *status, const char *details_json) must_check;
+enum status operation_store_audit(struct scope *sc, struct db *db, const struct operation_ref *o, const char *status,
+                                  const char *details_json) must_check;
 
-/* Publishes the last event of a final operation and notes announced_at; nothing happens when it is not final or was announced. `events` is on the stream
- * database. STATUS_UNAVAILABLE: not published, the reconciler will. Call it after the commit. */
-enum status operation_store_announce(struct scope *sc, struct db *db, struct redis *events, const char *uuid) must_check;
+/* Publishes the last event of a final operation and notes announced_at; nothing happens when it is not final or was
+ * announced. `events` is on the stream database. STATUS_UNAVAILABLE: not published, the reconciler will. Call it after
+ * the commit. */
+enum status operation_store_announce(struct scope *sc, struct db *db, struct redis *events,
+                                     const char *uuid) must_check;
 
-/* One round of the reconciler (invariants 1 and 7), under the table lease "reconciler": pushes due operations that were in no queue this time and the time
- * before, announces final ones. A round looks at a page of the due ones, the next round at the next page, and both at what was missing. `memory` is the
- * caller's, zeroed at first; operation_reconciler_done() frees it. STATUS_OK also when another process holds the lease. */
+/* One round of the reconciler (invariants 1 and 7), under the table lease "reconciler": pushes due operations that were
+ * in no queue this time and the time before, announces final ones. A round looks at a page of the due ones, the next
+ * round at the next page, and both at what was missing. `memory` is the caller's, zeroed at first;
+ * operation_reconciler_done() frees it. STATUS_OK also when another process holds the lease. */
 struct operation_reconciler {
     char holder[64];
     char (*missing)[37]; /* absent from all queues in the last round */
@@ -58,6 +81,6 @@ struct operation_reconciler {
     char after_time[40]; /* the last one of the page before; "" = start again */
     int64_t after_id;
 };
-enum status operation_store_reconcile(struct scope *sc, struct db *db, struct redis *queue, struct redis *events, struct operation_reconciler *memory,
-                                      double lease_seconds) must_check;
+enum status operation_store_reconcile(struct scope *sc, struct db *db, struct redis *queue, struct redis *events,
+                                      struct operation_reconciler *memory, double lease_seconds) must_check;
 void operation_reconciler_done(struct operation_reconciler *memory);

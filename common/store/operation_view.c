@@ -5,7 +5,7 @@
 enum status operation_view_find(struct scope *sc, struct db *db, const char *uuid, PGresult **out_rows)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_OPERATION_VIEW_ONE, &rows, uuid);
+    enum status s = db_run_kept(sc, db, SQL_OPERATION_VIEW_ONE, &rows, uuid);
     if (s != STATUS_OK)
         return s;
     if (PQntuples(rows) == 0)

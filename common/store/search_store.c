@@ -5,7 +5,7 @@
 
 enum status search_store_collections(struct scope *sc, struct db *db, const char *uuids, PGresult **out_rows)
 {
-    return db_run(sc, db, SQL_SEARCH_COLLECTIONS, out_rows, uuids);
+    return db_run_kept(sc, db, SQL_SEARCH_COLLECTIONS, out_rows, uuids);
 }
 
 enum status search_store_chunks(struct scope *sc, struct db *db, const struct search_key *keys, size_t count,

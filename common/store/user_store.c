@@ -73,7 +73,7 @@ enum status user_store_find(struct scope *sc, struct db *db, const char *login, 
 enum status user_store_get(struct scope *sc, struct db *db, int64_t id, const char *username, struct user_row *out)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_USER_GET, &rows, db_number(sc, id), username);
+    enum status s = db_run_kept(sc, db, SQL_USER_GET, &rows, db_number(sc, id), username);
     return s == STATUS_OK ? take_user(sc, rows, out) : s;
 }
 

@@ -1,9 +1,9 @@
 #include "common/store/vector_store.h"
 
 #include "build/queries.h"
+#include "common/copy.h"
 #include "common/text.h"
 
-#include <arpa/inet.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +34,7 @@ static bool is_half(const char *quantization)
 enum status vector_store_active(struct scope *sc, struct db *db, int64_t collection_id, struct generation *out)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_GENERATION_ACTIVE, &rows, db_number(sc, collection_id));
+    enum status s = db_run_kept(sc, db, SQL_GENERATION_ACTIVE, &rows, db_number(sc, collection_id));
     if (s != STATUS_OK)
         return s;
     if (PQntuples(rows) == 0)
@@ -54,8 +54,8 @@ enum status vector_store_create(struct scope *sc, struct db *db, int64_t collect
                                 const char *quantization, struct generation *out)
 {
     scoped(PGresult) *rows = NULL;
-    const char *collection = db_number(sc, collection_id);
-    enum status s = db_run(sc, db, SQL_GENERATION_INSERT, &rows, collection, model, db_number(sc, dim), quantization);
+    enum status s = db_run(sc, db, SQL_GENERATION_INSERT, &rows, db_number(sc, collection_id), model,
+                           db_number(sc, dim), quantization);
     if (s != STATUS_OK)
         return s;
     struct generation g = {.id = db_int(rows, 0, "id", 0),
@@ -78,10 +78,13 @@ enum status vector_store_create(struct scope *sc, struct db *db, int64_t collect
         s = db_run(sc, db,
                    arena_printf(&sc->arena, "CREATE INDEX ON vec.g%lld (document_id, version)", (long long)g.id), NULL);
     if (s == STATUS_OK)
-        s = db_run(sc, db, SQL_GENERATION_ACTIVATE, NULL, collection, db_number(sc, g.id));
-    if (s == STATUS_OK)
         *out = g;
     return s;
+}
+
+enum status vector_store_activate(struct scope *sc, struct db *db, const struct generation *g)
+{
+    return db_run(sc, db, SQL_GENERATION_ACTIVATE, NULL, db_number(sc, g->collection_id), db_number(sc, g->id));
 }
 
 uint16_t half_from_float(float f)
@@ -101,44 +104,23 @@ uint16_t half_from_float(float f)
     return sign | (uint16_t)((rounded - 0x38000000) >> 13);
 }
 
-static void put_u16(struct text *t, uint16_t v)
-{
-    v = htons(v);
-    text_append(t, &v, sizeof v);
-}
-
-static void put_u32(struct text *t, uint32_t v)
-{
-    v = htonl(v);
-    text_append(t, &v, sizeof v);
-}
-
-static void put_i64(struct text *t, int64_t v)
-{
-    put_u32(t, (uint32_t)((uint64_t)v >> 32));
-    put_u32(t, (uint32_t)v);
-}
-
-/* One tuple of COPY BINARY: 4 fields, each with its length; a vector is int16 dimension, int16 0, then the elements. */
+/* A vector is int16 dimension, int16 0, then the elements. */
 static void put_row(struct text *t, const struct generation *g, const struct vector_row *row)
 {
-    put_u16(t, 4);
-    put_u32(t, 8);
-    put_i64(t, row->chunk_id);
-    put_u32(t, 8);
-    put_i64(t, row->document_id);
-    put_u32(t, 4);
-    put_u32(t, (uint32_t)row->version);
-    put_u32(t, 4 + (uint32_t)g->dim * (g->is_half ? 2 : 4));
-    put_u16(t, (uint16_t)g->dim);
-    put_u16(t, 0);
+    copy_row(t, 4);
+    copy_i64(t, row->chunk_id);
+    copy_i64(t, row->document_id);
+    copy_i32(t, row->version);
+    copy_length(t, 4 + (size_t)g->dim * (g->is_half ? 2 : 4));
+    copy_raw_u16(t, (uint16_t)g->dim);
+    copy_raw_u16(t, 0);
     for (int i = 0; i < g->dim; i++) {
         uint32_t bits;
         memcpy(&bits, &row->embedding[i], sizeof bits);
         if (g->is_half)
-            put_u16(t, half_from_float(row->embedding[i]));
+            copy_raw_u16(t, half_from_float(row->embedding[i]));
         else
-            put_u32(t, bits);
+            copy_raw_u32(t, bits);
     }
 }
 
@@ -146,10 +128,10 @@ enum status vector_store_write(struct scope *sc, struct db *db, const struct gen
                                const struct vector_row *rows, size_t count)
 {
     scoped_text data = {0};
-    text_append(&data, "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19);
+    copy_begin(&data);
     for (size_t i = 0; i < count; i++)
         put_row(&data, g, &rows[i]);
-    put_u16(&data, 0xFFFF);
+    copy_end(&data);
     return db_copy_in(sc, db,
                       arena_printf(&sc->arena,
                                    "COPY vec.g%lld (chunk_id, document_id, version, embedding) FROM STDIN BINARY",
@@ -187,13 +169,11 @@ static enum status run_search(struct scope *sc, struct db *db, const struct gene
     if (!g->has_graph)
         return db_run(sc, db, sql, out, query, db_number(sc, fetch), least, db_number(sc, limit));
     int ef = fetch < SMALLEST_EF_SEARCH ? SMALLEST_EF_SEARCH : fetch > LARGEST_EF_SEARCH ? LARGEST_EF_SEARCH : fetch;
-    enum status s = db_begin(sc, db);
-    if (s == STATUS_OK)
-        s = db_run(sc, db, SQL_VECTOR_SEARCH_SETTINGS, NULL, db_number(sc, ef));
-    if (s == STATUS_OK)
-        s = db_run(sc, db, sql, out, query, db_number(sc, fetch), least, db_number(sc, limit));
-    db_rollback(db);
-    return s;
+    const char *settings_params[] = {db_number(sc, ef)};
+    const char *search_params[] = {query, db_number(sc, fetch), least, db_number(sc, limit)};
+    return db_query_pair(
+        sc, db, &(struct db_statement){SQL_VECTOR_SEARCH_SETTINGS, array_len(settings_params), settings_params},
+        &(struct db_statement){sql, array_len(search_params), search_params}, out);
 }
 
 static size_t read_hits(struct scope *sc, const PGresult *rows, struct vector_hit **out)

@@ -1,5 +1,6 @@
-/* Vectors by generations: one complete set of a collection's vectors each, one of them active. The default store keeps a generation in one
- * PostgreSQL table, vec.g<id> (pgvector); the interface has the shape that other stores need too. */
+/* Vectors by generations: one complete set of a collection's vectors each, one of them active. The default store keeps
+ * a generation in one PostgreSQL table, vec.g<id> (pgvector); the interface has the shape that other stores need too.
+ */
 #pragma once
 
 #include "common/db.h"
@@ -28,24 +29,28 @@ struct vector_hit {
 };
 
 /* The generation that readers use. STATUS_NOT_FOUND when the collection has none yet. */
-enum status vector_store_active(struct scope *sc, struct db *db, int64_t collection_id, struct generation *out) must_check;
-/* Makes a collection's first generation and activates it, in the caller's transaction. */
+enum status vector_store_active(struct scope *sc, struct db *db, int64_t collection_id,
+                                struct generation *out) must_check;
+/* Makes a collection's first generation, in the caller's transaction; readers see it after vector_store_activate(). */
 enum status vector_store_create(struct scope *sc, struct db *db, int64_t collection_id, const char *model, int dim,
                                 const char *quantization, struct generation *out) must_check;
+/* Readers use it from the COMMIT on. Locks the collection's row, so it comes after the fence. */
+enum status vector_store_activate(struct scope *sc, struct db *db, const struct generation *generation) must_check;
 /* Writes rows by COPY BINARY in the caller's transaction. */
 enum status vector_store_write(struct scope *sc, struct db *db, const struct generation *generation,
                                const struct vector_row *rows, size_t count) must_check;
 /* Removes a document's rows of this version, and with `older` those of all earlier ones; in the caller's transaction.
  * *out_removed (may be NULL) is how many. */
-enum status vector_store_remove(struct scope *sc, struct db *db, const struct generation *generation, int64_t document_id,
-                                int version, bool older, int64_t *out_removed) must_check;
-/* The `limit` nearest visible chunks of a collection with a score of at least `threshold`, best first, in the arena. A collection without
- * vectors has none: STATUS_OK. STATUS_INVALID when the query's dimension is not the generation's. A generation dropped meanwhile
- * is looked up again, once. Must not be called inside a transaction. */
+enum status vector_store_remove(struct scope *sc, struct db *db, const struct generation *generation,
+                                int64_t document_id, int version, bool older, int64_t *out_removed) must_check;
+/* The `limit` nearest visible chunks of a collection with a score of at least `threshold`, best first, in the arena. A
+ * collection without vectors has none: STATUS_OK. STATUS_INVALID when the query's dimension is not the generation's. A
+ * generation dropped meanwhile is looked up again, once. Must not be called inside a transaction. */
 enum status vector_store_search(struct scope *sc, struct db *db, int64_t collection_id, const float *query, int dim,
                                 int limit, double threshold, struct vector_hit **out, size_t *out_count) must_check;
-/* The statement that builds a generation's HNSW graph, in the arena, to be run (db_script) by someone who can wait; serial before pgvector 0.8.4
- * (parallel builds leaked memory of other tables: CVE-2026-3172). Then vector_store_graph_built(). */
+/* The statement that builds a generation's HNSW graph, in the arena, to be run (db_script) by someone who can wait;
+ * serial before pgvector 0.8.4 (parallel builds leaked memory of other tables: CVE-2026-3172). Then
+ * vector_store_graph_built(). */
 enum status vector_store_graph_sql(struct scope *sc, struct db *db, const struct generation *generation,
                                    const char **out_sql) must_check;
 enum status vector_store_graph_built(struct scope *sc, struct db *db, int64_t generation_id) must_check;

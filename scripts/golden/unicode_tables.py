@@ -58,6 +58,7 @@ def array(kind, name, values):
 
 assert max(max(b) for b in blocks) < 65536
 print("/* Made by scripts/golden/unicode_tables.py; do not edit. */")
+print("// clang-format off")
 print('#include "worker/embed/unicode_tables.h"\n')
 array("uint16_t", "unicode_block_of", numbers)
 array("uint16_t", "unicode_entries", [v for b in blocks for v in b])

@@ -56,17 +56,19 @@ static float dot(const float *a, const float *b, int k)
 }
 
 /* c = alpha · aᵀ b + beta · c, columns first; nothing else is used. As in cuBLAS, c is not read when beta is 0. */
-EXPORTED cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k,
-                                       const float *alpha, const float *a, int lda, const float *b, int ldb, const float *beta, float *c,
-                                       int ldc)
+EXPORTED cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                                       int n, int k, const float *alpha, const float *a, int lda, const float *b,
+                                       int ldb, const float *beta, float *c, int ldc)
 {
-    if (!handle || op_a != CUBLAS_OP_T || op_b != CUBLAS_OP_N || m < 1 || n < 1 || k < 1 || lda < k || ldb < k || ldc < m)
+    if (!handle || op_a != CUBLAS_OP_T || op_b != CUBLAS_OP_N || m < 1 || n < 1 || k < 1 || lda < k || ldb < k ||
+        ldc < m)
         return CUBLAS_STATUS_INVALID_VALUE;
     if (outcome() != CUBLAS_STATUS_SUCCESS)
         return outcome();
     for (int row = 0; row < m; row++) {
         for (int column = 0; column < n; column++) {
-            float *at = c + (size_t)column * ldc + row, product = *alpha * dot(a + (size_t)row * lda, b + (size_t)column * ldb, k);
+            float *at = c + (size_t)column * ldc + row,
+                  product = *alpha * dot(a + (size_t)row * lda, b + (size_t)column * ldb, k);
             *at = *beta != 0 ? product + *beta * *at : product;
         }
     }

@@ -43,7 +43,8 @@ struct scheduler {
 
     scheduler()
     {
-        stacks = (char *)mmap(NULL, (size_t)MOST_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        stacks = (char *)mmap(NULL, (size_t)MOST_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (stacks == MAP_FAILED)
             abort();
     }
@@ -59,7 +60,8 @@ static thread_local struct scheduler *all __attribute__((tls_model("initial-exec
 
 [[noreturn]] static void die(const char *sentence, int line, int other)
 {
-    fprintf(stderr, "cuda emulation: %s (lines %d and %d; block %u, %u)\n", sentence, line, other, cuda_emu_now.block.x, cuda_emu_now.block.y);
+    fprintf(stderr, "cuda emulation: %s (lines %d and %d; block %u, %u)\n", sentence, line, other, cuda_emu_now.block.x,
+            cuda_emu_now.block.y);
     abort();
 }
 
@@ -345,11 +347,11 @@ static cudaError_t wrong(cudaError_t error)
     return last_error = error;
 }
 
-#define BEGIN_CALL()                                                                                                  \
-    do {                                                                                                              \
-        cudaError_t begun = begin_call();                                                                             \
-        if (begun != cudaSuccess)                                                                                     \
-            return begun;                                                                                             \
+#define BEGIN_CALL()                                                                                                   \
+    do {                                                                                                               \
+        cudaError_t begun = begin_call();                                                                              \
+        if (begun != cudaSuccess)                                                                                      \
+            return begun;                                                                                              \
     } while (0)
 
 cudaError_t cudaGetLastError(void)
@@ -509,8 +511,8 @@ cudaError_t cudaDeviceSynchronize(void)
 static bool is_launchable(dim3 grid, dim3 block, size_t shared_bytes)
 {
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
-    return grid.x >= 1 && grid.x <= INT32_MAX && grid.y >= 1 && grid.y <= MOST_GRID_Y && grid.z >= 1 && grid.z <= MOST_GRID_Y && threads >= 1 &&
-           threads <= MOST_THREADS && shared_bytes <= MOST_SHARED_BYTES;
+    return grid.x >= 1 && grid.x <= INT32_MAX && grid.y >= 1 && grid.y <= MOST_GRID_Y && grid.z >= 1 &&
+           grid.z <= MOST_GRID_Y && threads >= 1 && threads <= MOST_THREADS && shared_bytes <= MOST_SHARED_BYTES;
 }
 
 void cuda_emu_launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, const std::function<void()> &kernel)

@@ -599,13 +599,16 @@ def test_instance_limits_hold_while_redis_is_away(make_stack):
 
 
 def test_heartbeats_come_and_the_dead_are_cut(make_stack):
-    stack = make_stack(apis=1, workers=0, WS_HEARTBEAT_INTERVAL=1)
+    stack = make_stack(apis=1, workers=0, WS_HEARTBEAT_INTERVAL=2)
     user, api = User(stack), stack.apis[0]
     alive, dead = user.open(api), user.open(api, answer_pings=False)
-    for _ in range(4):
+    ends = []
+    waiting = threading.Thread(target=lambda: ends.append(dead.end()), daemon=True)
+    waiting.start()
+    while waiting.is_alive(): # the other one has to go on reading meanwhile, or it is as dead
         assert alive.next(keep_pings=True) == {"type": "ping"}
-    assert alive.pings >= 3
-    assert dead.end()[0] is None
+    assert ends[0][0] is None
+    assert alive.pings >= 2
     assert is_open(alive)
     alive.close()
 

@@ -58,6 +58,7 @@ static int64_t filled_collection(void)
     struct generation g;
     assert_ok(db_begin(&store.sc, store.db));
     assert_ok(vector_store_create(&store.sc, store.db, collection, "m", 4, "float16", &g));
+    assert_ok(vector_store_activate(&store.sc, store.db, &g));
     assert_ok(db_commit(&store.sc, store.db));
     store_sql("INSERT INTO sources (collection_id, source_path) VALUES (%lld, '/x')", (long long)collection);
     store_sql("INSERT INTO documents (collection_id, path, file_name, file_path, source_id) SELECT %lld, "

@@ -18,6 +18,7 @@ static struct place new_place(void)
                              "'{\"path\":\"/data\"}') RETURNING id",
                              (long long)p.collection);
     assert_ok(vector_store_create(&store.sc, store.db, p.collection, "model", DIM, "float16", &p.generation));
+    assert_ok(vector_store_activate(&store.sc, store.db, &p.generation));
     return p;
 }
 

@@ -202,8 +202,8 @@ static void guessing_is_slowed_while_redis_is_away(void **state)
     clock_set_for_tests(1000000);
     r.events = redis_that_is_away();
     assert_int_equal(guesses_until_refused("dora"), 10);
-    limit_guess_forget(&r, "dora");
-    assert_int_equal(guesses_until_refused("dora"), 10);
+    limit_guess_forget(&r, "dora"); /* only its own try: other accounts may share the slot */
+    assert_int_equal(guesses_until_refused("dora"), 1);
     redis_free(r.events);
     clock_set_for_tests(-1);
 }

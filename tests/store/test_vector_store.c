@@ -54,6 +54,7 @@ static struct generation new_generation(const char *quantization)
     int64_t collection = store_collection(store_user());
     assert_ok(db_begin(&store.sc, store.db));
     assert_ok(vector_store_create(&store.sc, store.db, collection, "model", DIM, quantization, &g));
+    assert_ok(vector_store_activate(&store.sc, store.db, &g));
     assert_ok(db_commit(&store.sc, store.db));
     return g;
 }

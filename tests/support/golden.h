@@ -1,4 +1,5 @@
-/* Files that tests read: golden ones of the repository, and the model that set-up fetched. Tests run from the repository's root. */
+/* Files that tests read: golden ones of the repository, and the model that set-up fetched. Tests run from the
+ * repository's root. */
 #pragma once
 
 #include "common/json.h"

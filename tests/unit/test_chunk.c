@@ -374,6 +374,17 @@ static void a_chunk_by_itself_has_no_more_tokens_than_were_counted(void **state)
     tokenizer_close(t);
 }
 
+static void a_size_beyond_the_model_shrinks_with_its_overlap(void **state)
+{
+    (void)state;
+    size_t size = 1024, overlap = 200;
+    assert_true(chunk_fit(254, &size, &overlap));
+    assert_int_equal(size, 254);
+    assert_int_equal(overlap, 49);
+    assert_false(chunk_fit(254, &size, &overlap));
+    assert_int_equal(overlap, 49);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +401,7 @@ int main(void)
         cmocka_unit_test(a_fence_that_fits_is_not_divided),
         cmocka_unit_test(an_unknown_strategy_falls_back_and_says_so),
         cmocka_unit_test(a_size_of_zero_is_refused),
+        cmocka_unit_test(a_size_beyond_the_model_shrinks_with_its_overlap),
         cmocka_unit_test(a_chunk_by_itself_has_no_more_tokens_than_were_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,7 +30,8 @@ static int close_model(void **state)
 }
 
 /* Vectors of all texts, as one batch; caller frees. */
-static float *run_backend(const struct embed_backend_api *api, int threads, const struct token_list *ids, const int32_t *offsets, int count)
+static float *run_backend(const struct embed_backend_api *api, int threads, const struct token_list *ids,
+                          const int32_t *offsets, int count)
 {
     char error[256] = "";
     struct embed_backend *b = api->open(&model->bert, 0, threads, error, sizeof error);

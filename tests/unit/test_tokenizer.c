@@ -132,9 +132,10 @@ static void invalid_utf8_is_dropped(void **state)
 static void a_damaged_tokenizer_file_is_refused_with_a_sentence(void **state)
 {
     (void)state;
-    static const char *const files[] = {"", "{", "[]", "{\"normalizer\":{\"type\":\"NFC\"}}",
-                                        "{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
-                                        "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":7}}}"};
+    static const char *const files[] = {
+        "", "{", "[]", "{\"normalizer\":{\"type\":\"NFC\"}}",
+        "{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
+        "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":7}}}"};
     for (size_t i = 0; i < array_len(files); i++) {
         char path[] = "/tmp/opstream-tokenizer-XXXXXX", error[256] = "";
         int fd = mkstemp(path);

@@ -312,6 +312,15 @@ static size_t most_bytes_of(size_t size)
     return size * BYTES_A_TOKEN > LEAST_CHUNK_BYTES ? size * BYTES_A_TOKEN : LEAST_CHUNK_BYTES;
 }
 
+bool chunk_fit(size_t most_tokens, size_t *size, size_t *overlap)
+{
+    if (*size <= most_tokens)
+        return false;
+    *overlap = *overlap * most_tokens / *size;
+    *size = most_tokens;
+    return true;
+}
+
 enum status chunk_text(struct scope *sc, const struct chunk_options *options, const struct token_counter *counter,
                        const char *text, size_t len, struct chunk **out, size_t *out_count, const char **out_note)
 {

@@ -5,6 +5,7 @@
 #include "common/scope.h"
 #include "worker/embed/tokenizer.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct chunk {
@@ -23,6 +24,10 @@ struct chunk_options {
     const char *strategy; /* "character", "recursive", "markdown"; NULL = recursive */
     size_t size, overlap; /* tokens; an overlap of more than half the size is cut down to that */
 };
+
+/* Brings a size down to what a model reads at a time, and the overlap in proportion, so that a setting made for larger
+ * chunks does not embed everything several times. False: nothing was changed. */
+bool chunk_fit(size_t most_tokens, size_t *size, size_t *overlap);
 
 /* Chunks in the order of the text, in the scope's arena; none for a text without tokens. Two neighbours share at most
  * `overlap` tokens. The time is linear in the text's length. `text` is valid UTF-8 of less than 4 GiB. *out_note: a

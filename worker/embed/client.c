@@ -183,7 +183,8 @@ static enum status write_request(struct scope *sc, struct text *t, struct wire_r
         body += sizeof(uint32_t) + texts[i].len;
     body += head.model_len + head.group_len;
     if (count > WIRE_MAX_TEXTS || body > WIRE_MAX_BODY_BYTES)
-        return fail(sc, STATUS_TOO_LARGE, "at most %d texts and %d bytes at a time", WIRE_MAX_TEXTS, WIRE_MAX_BODY_BYTES);
+        return fail(sc, STATUS_TOO_LARGE, "at most %d texts and %d bytes at a time", WIRE_MAX_TEXTS,
+                    WIRE_MAX_BODY_BYTES);
     head.magic = WIRE_MAGIC;
     head.body_bytes = (uint32_t)body;
     head.count = (uint32_t)count;
@@ -198,9 +199,9 @@ static enum status write_request(struct scope *sc, struct text *t, struct wire_r
     return STATUS_OK;
 }
 
-enum status embed_client_run(struct scope *sc, struct embed_client *c, const char *model, enum embed_mode mode, const char *group,
-                             const struct embed_text *texts, size_t count, int timeout_ms, struct embed_answer *out,
-                             size_t *out_bad)
+enum status embed_client_run(struct scope *sc, struct embed_client *c, const char *model, enum embed_mode mode,
+                             const char *group, const struct embed_text *texts, size_t count, int timeout_ms,
+                             struct embed_answer *out, size_t *out_bad)
 {
     scoped_text request = {0};
     struct wire_request head = {.kind = WIRE_EMBED, .is_query = mode == EMBED_QUERY};

@@ -1,5 +1,6 @@
-/* The fast backend for CPUs: sequences packed without padding, cut into blocks of whole sequences that fit the cache and go through all layers on one
- * thread; weights packed once into panels; one pool of threads that sleeps when there is nothing to do. */
+/* The fast backend for CPUs: sequences packed without padding, cut into blocks of whole sequences that fit the cache
+ * and go through all layers on one thread; weights packed once into panels; one pool of threads that sleeps when there
+ * is nothing to do. */
 #include "common/arena.h"
 #include "worker/embed/backend.h"
 
@@ -148,7 +149,8 @@ static void packed_done(struct packed *p)
 static void pack_layer(struct embed_backend *b, const struct bert_layer *l, struct packed_layer *out)
 {
     int h = b->model->hidden, f = b->model->ffn, columns = b->kernels->columns;
-    pack(&out->qkv, (const float *[]){l->query_w, l->key_w, l->value_w}, (const float *[]){l->query_b, l->key_b, l->value_b}, 3, h, h, columns);
+    pack(&out->qkv, (const float *[]){l->query_w, l->key_w, l->value_w},
+         (const float *[]){l->query_b, l->key_b, l->value_b}, 3, h, h, columns);
     pack(&out->out, &l->attention_out_w, &l->attention_out_b, 1, h, h, columns);
     pack(&out->up, &l->up_w, &l->up_b, 1, f, h, columns);
     pack(&out->down, &l->down_w, &l->down_b, 1, h, f, columns);
@@ -198,7 +200,8 @@ static void embeddings(const struct embed_backend *b, const struct embed_batch *
 }
 
 /* The feed-forward part goes through in tiles of rows, whose up-projection stays in cache. */
-static void feed_forward(const struct embed_backend *b, const struct packed_layer *p, const struct bert_layer *l, struct room *r, int tokens)
+static void feed_forward(const struct embed_backend *b, const struct packed_layer *p, const struct bert_layer *l,
+                         struct room *r, int tokens)
 {
     const struct bert_model *m = b->model;
     for (int from = 0; from < tokens; from += ROW_TILE) {
@@ -244,15 +247,17 @@ static void run_block(struct embed_backend *b, struct room *r, int first, int la
         b->kernels->linear(&p->qkv, r->x, tokens, r->qkv);
         for (int s = first; s < last; s++) {
             size_t at = (size_t)(batch->offsets[s] - begin);
-            b->kernels->attention(r->qkv + at * 3 * h, batch->offsets[s + 1] - batch->offsets[s], m->hidden, m->heads, r->attention,
-                                  r->a + at * h);
+            b->kernels->attention(r->qkv + at * 3 * h, batch->offsets[s + 1] - batch->offsets[s], m->hidden, m->heads,
+                                  r->attention, r->a + at * h);
         }
         b->kernels->linear(&p->out, r->a, tokens, r->qkv);
-        b->kernels->add_norm(r->x, r->qkv, l->attention_norm_w, l->attention_norm_b, m->norm_epsilon, tokens, m->hidden);
+        b->kernels->add_norm(r->x, r->qkv, l->attention_norm_w, l->attention_norm_b, m->norm_epsilon, tokens,
+                             m->hidden);
         feed_forward(b, p, l, r, tokens);
     }
     for (int s = first; s < last; s++)
-        pool(m, r->x + (size_t)(batch->offsets[s] - begin) * h, batch->offsets[s + 1] - batch->offsets[s], b->vectors + (size_t)s * h);
+        pool(m, r->x + (size_t)(batch->offsets[s] - begin) * h, batch->offsets[s + 1] - batch->offsets[s],
+             b->vectors + (size_t)s * h);
 }
 
 /* ---- the pool ---- */
@@ -361,7 +366,8 @@ static void close_backend(struct embed_backend *b)
     free(b);
 }
 
-static struct embed_backend *open_backend(const struct bert_model *model, int device, int threads, char *error, size_t error_size)
+static struct embed_backend *open_backend(const struct bert_model *model, int device, int threads, char *error,
+                                          size_t error_size)
 {
     (void)device;
     struct embed_backend *b = must_calloc(1, sizeof *b);
@@ -403,6 +409,7 @@ static const char *device_name(const struct embed_backend *b)
 
 const struct embed_backend_api *embed_backend_cpu(void)
 {
-    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "cpu", device_count, open_backend, run, device_name, close_backend};
+    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "cpu",        device_count, open_backend, run,
+                                                 device_name,       close_backend};
     return &api;
 }

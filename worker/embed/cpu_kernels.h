@@ -1,5 +1,6 @@
-/* The arithmetic of the cpu backend, compiled once for each instruction set: cpu.c includes this file with KERNEL (the target attribute), NAME()
- * (the suffix), MR and NV set. A vector `v16` is 16 floats; the compiler lowers it to what the target has. */
+/* The arithmetic of the cpu backend, compiled once for each instruction set: cpu.c includes this file with KERNEL (the
+ * target attribute), NAME() (the suffix), MR and NV set. A vector `v16` is 16 floats; the compiler lowers it to what
+ * the target has. */
 
 typedef float v16 __attribute__((vector_size(64), aligned(4)));
 typedef int32_t i16 __attribute__((vector_size(64), aligned(4)));
@@ -85,7 +86,8 @@ static KERNEL void NAME(gelu_rows)(float *x, size_t n)
 }
 
 /* c[rows][NR] = a[rows][k] · panel[k][NR] + bias; `rows` is a constant at each call, so all sums stay in registers. */
-INLINE void NAME(tile)(const int rows, const float *a, size_t lda, const float *panel, const float *bias, int k, float *c, size_t ldc)
+INLINE void NAME(tile)(const int rows, const float *a, size_t lda, const float *panel, const float *bias, int k,
+                       float *c, size_t ldc)
 {
     v16 sums[MR][NV];
     for (int i = 0; i < rows; i++) {
@@ -108,7 +110,8 @@ INLINE void NAME(tile)(const int rows, const float *a, size_t lda, const float *
     }
 }
 
-static KERNEL void NAME(tiles)(int rows, const float *a, size_t lda, const float *panel, const float *bias, int k, float *c, size_t ldc)
+static KERNEL void NAME(tiles)(int rows, const float *a, size_t lda, const float *panel, const float *bias, int k,
+                               float *c, size_t ldc)
 {
     for (; rows >= MR; rows -= MR, a += MR * lda, c += MR * ldc)
         NAME(tile)(MR, a, lda, panel, bias, k, c, ldc);
@@ -132,13 +135,15 @@ static KERNEL void NAME(linear)(const struct packed *w, const float *x, int rows
             int count = rows - from < ROW_TILE ? rows - from : ROW_TILE;
             NAME(tiles)(count, x + (size_t)from * (size_t)w->k, (size_t)w->k, panel, bias, w->k, edge, NR);
             for (int i = 0; i < count; i++)
-                memcpy(y + (size_t)(from + i) * (size_t)w->n + column, edge + (size_t)i * NR, (size_t)(w->n - column) * sizeof(float));
+                memcpy(y + (size_t)(from + i) * (size_t)w->n + column, edge + (size_t)i * NR,
+                       (size_t)(w->n - column) * sizeof(float));
         }
     }
 }
 
 /* x[rows][h] += y (NULL = nothing), then each row to mean 0, variance 1, scaled and shifted. */
-static KERNEL void NAME(add_norm)(float *x, const float *y, const float *w, const float *b, float epsilon, int rows, int h)
+static KERNEL void NAME(add_norm)(float *x, const float *y, const float *w, const float *b, float epsilon, int rows,
+                                  int h)
 {
     for (int i = 0; i < rows; i++) {
         float *row = x + (size_t)i * (size_t)h;
@@ -194,9 +199,10 @@ INLINE float NAME(softmax)(float *s, int n)
 
 enum { NAME(QUERIES) = 4 };
 
-/* `rows` queries of one head at once: scores against all keys, softmax, weighted sum of values. keys[d][padded] is transposed. */
-INLINE void NAME(attend)(const int rows, const float *q, size_t ldq, const float *keys, int padded, const float *values, size_t ldv, int t, int d,
-                         float scale, float *scores, float *out, size_t ldo)
+/* `rows` queries of one head at once: scores against all keys, softmax, weighted sum of values. keys[d][padded] is
+ * transposed. */
+INLINE void NAME(attend)(const int rows, const float *q, size_t ldq, const float *keys, int padded, const float *values,
+                         size_t ldv, int t, int d, float scale, float *scores, float *out, size_t ldo)
 {
     float inverse[NAME(QUERIES)];
     for (int j = 0; j < padded; j += 16) {

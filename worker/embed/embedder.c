@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -17,7 +18,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <signal.h>
 #include <unistd.h>
 
 enum { MOST_MODELS = 16, EXIT_UNUSABLE = 2, EXIT_DEVICE_LOST = 3, EVENTS_A_TURN = 64 };
@@ -168,7 +168,8 @@ static bool answer_job(struct embedder *e, struct peer *p, const struct batch_jo
                                .bad = UINT32_MAX,
                                .model_len = (uint32_t)name_len,
                                .tokens = (uint64_t)job->offsets[job->count]};
-    return answer(e, p, head, job->model->name, name_len, job->vectors, job->count * (size_t)job->model->dim * sizeof(float));
+    return answer(e, p, head, job->model->name, name_len, job->vectors,
+                  job->count * (size_t)job->model->dim * sizeof(float));
 }
 
 static bool answer_info(struct embedder *e, struct peer *p)
@@ -234,7 +235,8 @@ static bool answer_tokens(struct embedder *e, struct peer *p, const struct loade
     return answer(e, p, (struct wire_answer){.status = STATUS_OK, .bad = UINT32_MAX}, text_str(&t), t.len, NULL, 0);
 }
 
-static void append_tokens(const struct loaded *l, const char *prefix, const char *bytes, size_t len, struct token_list *out)
+static void append_tokens(const struct loaded *l, const char *prefix, const char *bytes, size_t len,
+                          struct token_list *out)
 {
     if (!prefix || !*prefix) {
         tokenizer_encode(l->model->tokenizer, bytes, len, (size_t)l->model->max_tokens, out);
@@ -516,7 +518,8 @@ int embedder_main(const struct settings *settings, int device, const char *socke
         log_error("model_unusable", log_text("model", settings->default_model), log_text("reason", error));
     } else if ((e.listen_fd = listen_at(socket_path)) < 0) {
         log_error("cannot_listen", log_text("path", socket_path), log_text("reason", strerror(errno)));
-    } else if (watch(&e, e.listen_fd, &e.listen_fd) && watch(&e, e.done_fd, &e.done_fd) && watch(&e, e.signal_fd, &e.signal_fd)) {
+    } else if (watch(&e, e.listen_fd, &e.listen_fd) && watch(&e, e.done_fd, &e.done_fd) &&
+               watch(&e, e.signal_fd, &e.signal_fd)) {
         log_info("embedder_ready", log_text("socket", socket_path));
         serve(&e);
         exit_status = 0;

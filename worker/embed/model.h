@@ -1,14 +1,15 @@
-/* A model's folder as Hugging Face and sentence-transformers lay it out: config.json, modules.json, pooling, tokenizer.json, model.safetensors.
- * What is not understood is refused with a sentence, never guessed. Read-only after opening. */
+/* A model's folder as Hugging Face and sentence-transformers lay it out: config.json, modules.json, pooling,
+ * tokenizer.json, model.safetensors. What is not understood is refused with a sentence, never guessed. Read-only after
+ * opening. */
 #pragma once
 
 #include "worker/embed/backend.h"
 #include "worker/embed/tokenizer.h"
 
 struct embed_model {
-    char *name;      /* the folder's */
+    char *name; /* the folder's */
     int dim;
-    int max_tokens;  /* special ones included */
+    int max_tokens;                            /* special ones included */
     const char *query_prefix, *passage_prefix; /* "" = none */
     struct tokenizer *tokenizer;
     struct bert_model bert;

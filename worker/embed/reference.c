@@ -1,5 +1,5 @@
-/* The yardstick: a BERT encoder in plain C, one function a step, shapes in comments. t = tokens of one sequence, h = hidden, f = ffn, d = h / heads.
- * (Devlin et al. 2018; post-norm, erf GELU, as in the transformers library.) */
+/* The yardstick: a BERT encoder in plain C, one function a step, shapes in comments. t = tokens of one sequence, h =
+ * hidden, f = ffn, d = h / heads. (Devlin et al. 2018; post-norm, erf GELU, as in the transformers library.) */
 #include "common/arena.h"
 #include "worker/embed/backend.h"
 
@@ -46,7 +46,8 @@ static void embeddings(const struct bert_model *m, const int32_t *ids, int t, fl
     int h = m->hidden;
     for (int i = 0; i < t; i++) {
         for (int k = 0; k < h; k++)
-            x[(size_t)i * h + k] = m->word_embeddings[(size_t)ids[i] * h + k] + m->position_embeddings[(size_t)i * h + k] + m->type_embeddings[k];
+            x[(size_t)i * h + k] = m->word_embeddings[(size_t)ids[i] * h + k] +
+                                   m->position_embeddings[(size_t)i * h + k] + m->type_embeddings[k];
     }
     layer_norm(x, m->embeddings_norm_w, m->embeddings_norm_b, m->norm_epsilon, t, h);
 }
@@ -62,8 +63,10 @@ static void softmax(double *row, int n)
         row[i] /= sum;
 }
 
-/* out[t][h]: for each head, softmax(q kᵀ / √d) v over the sequence's own tokens; q, k, v are [t][h], a head is d columns. */
-static void attention(const float *q, const float *k, const float *v, int t, int h, int heads, double *scores, float *out)
+/* out[t][h]: for each head, softmax(q kᵀ / √d) v over the sequence's own tokens; q, k, v are [t][h], a head is d
+ * columns. */
+static void attention(const float *q, const float *k, const float *v, int t, int h, int heads, double *scores,
+                      float *out)
 {
     int d = h / heads;
     for (int head = 0; head < heads; head++) {
@@ -154,7 +157,8 @@ static enum embed_result run(struct embed_backend *backend, const struct embed_b
     return EMBED_OK;
 }
 
-static struct embed_backend *open_backend(const struct bert_model *model, int device, int threads, char *error, size_t error_size)
+static struct embed_backend *open_backend(const struct bert_model *model, int device, int threads, char *error,
+                                          size_t error_size)
 {
     (void)device;
     (void)threads;
@@ -183,6 +187,7 @@ static void close_backend(struct embed_backend *backend)
 
 const struct embed_backend_api *embed_backend_reference(void)
 {
-    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "reference", device_count, open_backend, run, device_name, close_backend};
+    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "reference",  device_count, open_backend, run,
+                                                 device_name,       close_backend};
     return &api;
 }

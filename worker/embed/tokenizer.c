@@ -105,7 +105,8 @@ static const char *unknown_kind(const cJSON *json)
         return "only lower-casing BERT normalizers are known (cased models are not)";
     if (!is_kind(json, "pre_tokenizer", "BertPreTokenizer"))
         return "its pre-tokenizer is not BertPreTokenizer";
-    if (!is_kind(json, "model", "WordPiece") || strcmp(json_get_text(model, "continuing_subword_prefix", "##"), "##") != 0 ||
+    if (!is_kind(json, "model", "WordPiece") ||
+        strcmp(json_get_text(model, "continuing_subword_prefix", "##"), "##") != 0 ||
         json_get_int(model, "max_input_chars_per_word", MOST_WORD_CODE_POINTS) != MOST_WORD_CODE_POINTS)
         return "its model is not BERT's WordPiece";
     return NULL;
@@ -148,8 +149,8 @@ static const char *read_added(struct tokenizer *t, const cJSON *json)
         int64_t id = json_get_int(e, "id", -1);
         if (!*text || id < 0 || id >= t->vocab_size || t->added_count == MOST_ADDED)
             return "its added tokens are not understood";
-        if (json_get_bool(e, "normalized", false) || json_get_bool(e, "single_word", false) || json_get_bool(e, "lstrip", false) ||
-            json_get_bool(e, "rstrip", false))
+        if (json_get_bool(e, "normalized", false) || json_get_bool(e, "single_word", false) ||
+            json_get_bool(e, "lstrip", false) || json_get_bool(e, "rstrip", false))
             return "it has added tokens of a kind not known here";
         t->begins_added[(unsigned char)*text] = true;
         t->added[t->added_count++] = (struct added_token){arena_strdup(&t->arena, text), strlen(text), (int32_t)id};
@@ -306,7 +307,8 @@ static void word_add(struct word *w, uint32_t cp, uint32_t start, uint32_t end)
 }
 
 /* A code point that is a word of its own. */
-static bool take_alone(const struct tokenizer *t, struct word *w, struct sink *s, uint32_t cp, uint32_t start, uint32_t end)
+static bool take_alone(const struct tokenizer *t, struct word *w, struct sink *s, uint32_t cp, uint32_t start,
+                       uint32_t end)
 {
     if (!flush(t, w, s))
         return false;
@@ -315,7 +317,8 @@ static bool take_alone(const struct tokenizer *t, struct word *w, struct sink *s
 }
 
 /* A normalised code point: what is left to decide is whether it splits words. */
-static bool take_normal(const struct tokenizer *t, struct word *w, struct sink *s, uint32_t cp, uint32_t start, uint32_t end)
+static bool take_normal(const struct tokenizer *t, struct word *w, struct sink *s, uint32_t cp, uint32_t start,
+                        uint32_t end)
 {
     if (cp == ' ')
         return flush(t, w, s);
@@ -378,7 +381,8 @@ static void encode(const struct tokenizer *t, const char *text, size_t len, stru
     w.len = w.code_points = 0;
     bool has_room = true;
     for (size_t at = 0; at < len && has_room;) {
-        const struct added_token *a = t->begins_added[(unsigned char)text[at]] ? added_at(t, text + at, len - at) : NULL;
+        const struct added_token *a = t->begins_added[(unsigned char)text[at]] ? added_at(t, text + at, len - at)
+                                                                               : NULL;
         if (a) {
             has_room = flush(t, &w, s) && emit(s, a->id, (uint32_t)at, (uint32_t)(at + a->len));
             at += a->len;
@@ -395,7 +399,8 @@ static void encode(const struct tokenizer *t, const char *text, size_t len, stru
         flush(t, &w, s);
 }
 
-void tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, size_t max_tokens, struct token_list *out)
+void tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, size_t max_tokens,
+                      struct token_list *out)
 {
     struct sink s = {.ids = out, .most = SIZE_MAX};
     emit(&s, t->cls, 0, 0);
@@ -405,7 +410,8 @@ void tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, s
     emit(&s, t->sep, 0, 0);
 }
 
-void tokenizer_encode_spans(const struct tokenizer *t, const char *text, size_t len, struct token_span **out_spans, size_t *out_count)
+void tokenizer_encode_spans(const struct tokenizer *t, const char *text, size_t len, struct token_span **out_spans,
+                            size_t *out_count)
 {
     struct sink s = {.most = SIZE_MAX};
     encode(t, text, len, &s);

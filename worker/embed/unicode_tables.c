@@ -1,4 +1,5 @@
 /* Made by scripts/golden/unicode_tables.py; do not edit. */
+// clang-format off
 #include "worker/embed/unicode_tables.h"
 
 const uint16_t unicode_block_of[] = {

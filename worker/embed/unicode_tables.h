@@ -4,13 +4,22 @@
 
 #include <stdint.h>
 
-enum { UNICODE_KEEP, UNICODE_DROP, UNICODE_SPACE, UNICODE_PUNCT, UNICODE_CJK, UNICODE_SEQUENCE = 8, UNICODE_BLOCK = 128 };
+enum {
+    UNICODE_KEEP,
+    UNICODE_DROP,
+    UNICODE_SPACE,
+    UNICODE_PUNCT,
+    UNICODE_CJK,
+    UNICODE_SEQUENCE = 8,
+    UNICODE_BLOCK = 128
+};
 
-extern const uint16_t unicode_block_of[];    /* [0x110000 / UNICODE_BLOCK] */
-extern const uint16_t unicode_entries[];     /* [blocks][UNICODE_BLOCK]: one of the above, or UNICODE_SEQUENCE + index */
-extern const uint32_t unicode_sequences[];   /* length, code points … */
+extern const uint16_t unicode_block_of[];  /* [0x110000 / UNICODE_BLOCK] */
+extern const uint16_t unicode_entries[];   /* [blocks][UNICODE_BLOCK]: one of the above, or UNICODE_SEQUENCE + index */
+extern const uint32_t unicode_sequences[]; /* length, code points … */
 
 static inline unsigned unicode_entry(uint32_t code_point)
 {
-    return unicode_entries[(unsigned)unicode_block_of[code_point / UNICODE_BLOCK] * UNICODE_BLOCK + code_point % UNICODE_BLOCK];
+    return unicode_entries[(unsigned)unicode_block_of[code_point / UNICODE_BLOCK] * UNICODE_BLOCK +
+                           code_point % UNICODE_BLOCK];
 }

@@ -1,5 +1,5 @@
-/* What travels over the embedder's Unix socket: frames of a fixed header and a body, host byte order (both ends are one machine's). One
- * request at a time a connection, answered in order; closing the connection drops its request. */
+/* What travels over the embedder's Unix socket: frames of a fixed header and a body, host byte order (both ends are one
+ * machine's). One request at a time a connection, answered in order; closing the connection drops its request. */
 #pragma once
 
 #include <stdint.h>
@@ -26,8 +26,8 @@ struct wire_request {
     uint32_t count; /* texts: each a uint32_t length and its bytes */
 };
 
-/* The answer's body. WIRE_EMBED: the model's name, then count * dim floats. WIRE_TOKENIZE: for each text a uint32_t length and so many
- * int32_t. WIRE_INFO: a JSON object. On failure: a sentence. */
+/* The answer's body. WIRE_EMBED: the model's name, then count * dim floats. WIRE_TOKENIZE: for each text a uint32_t
+ * length and so many int32_t. WIRE_INFO: a JSON object. On failure: a sentence. */
 struct wire_answer {
     uint32_t magic;
     uint32_t body_bytes;

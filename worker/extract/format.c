@@ -107,7 +107,7 @@ static enum format format_of_text(struct scope *sc, struct extraction *x, const 
     return is_html ? FORMAT_HTML : FORMAT_TEXT;
 }
 
-enum format format_of(struct scope *sc, struct extraction *x)
+static enum format format_of(struct scope *sc, struct extraction *x)
 {
     if (is_pdf(x)) {
         x->mime = "application/pdf";

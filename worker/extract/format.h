@@ -21,8 +21,6 @@ enum format { FORMAT_UNREADABLE, FORMAT_TEXT, FORMAT_HTML, FORMAT_DOCX, FORMAT_P
  * that fails. */
 bool formats_load(void);
 void formats_unload(void);
-/* By content first, then by the name's ending; sets `mime`. */
-enum format format_of(struct scope *sc, struct extraction *x);
 /* Recognises and parses all kinds but PDF (FORMAT_PDF: *out_is_pdf, nothing else is done). Cleans the text. */
 enum status format_extract(struct scope *sc, struct extraction *x, bool *out_is_pdf) must_check;
 

@@ -2,6 +2,8 @@
 
 #include "build/queries.h"
 #include "common/log.h"
+#include "common/source/directory.h"
+#include "worker/chunk/chunk.h"
 #include "worker/embed/client.h"
 #include "worker/embed/model.h"
 #include "worker/extract/extract.h"
@@ -26,16 +28,14 @@ static bool has_to_stop(void *context)
 static void choose_sizes(struct ingest *in)
 {
     const struct settings *s = in->task->settings;
-    int most = in->model->max_tokens - 2;
-    in->chunk_size = in->collection.chunk_size > 0 ? in->collection.chunk_size : (int)s->default_chunk_size;
-    in->chunk_overlap = in->collection.chunk_overlap >= 0 ? in->collection.chunk_overlap
-                                                          : (int)s->default_chunk_overlap;
-    if (in->chunk_size > most) {
-        in->chunk_note = "chunk_size was larger than what the model reads; its limit was used";
-        in->chunk_size = most;
-    }
-    if (in->chunk_overlap >= in->chunk_size)
-        in->chunk_overlap = in->chunk_size / 5;
+    const struct ingest_collection *c = &in->collection;
+    size_t size = (size_t)(c->chunk_size > 0 ? c->chunk_size : s->default_chunk_size);
+    size_t overlap = (size_t)(c->chunk_overlap >= 0 ? c->chunk_overlap : s->default_chunk_overlap);
+    if (chunk_fit((size_t)in->model->max_tokens - 2, &size, &overlap))
+        in->chunk_note =
+            "chunk_size was larger than what the model reads; its limit was used, and the overlap in proportion";
+    in->chunk_size = (int)size;
+    in->chunk_overlap = (int)overlap;
 }
 
 static enum status open_model(struct scope *sc, struct ingest *in)
@@ -82,8 +82,21 @@ static void close_all(struct ingest *in)
         close(in->root_fd);
 }
 
+enum status ingest_check_source(struct scope *sc, const struct ingest *in)
+{
+    struct scope own;
+    scope_init(&own, sc->trace_id);
+    enum status s = source_check(&own, in->task->settings->source_roots, in->source.path);
+    if (s == STATUS_NOT_FOUND || s == STATUS_UNAVAILABLE)
+        s = fail(sc, STATUS_UNAVAILABLE, "the source went away: %s", own.problem_text);
+    else
+        s = STATUS_OK;
+    scope_done(&own);
+    return s;
+}
+
 /* The fence comes before the counters (lock order: documents, operations, collections). */
-enum status ingest_recount(struct scope *sc, struct ingest *in, int64_t vectors)
+static enum status recount(struct scope *sc, struct ingest *in, int64_t vectors)
 {
     struct task *task = in->task;
     enum status s = task_fence(sc, task);
@@ -99,7 +112,7 @@ static enum status note_run(struct scope *sc, struct ingest *in, const char *sta
     if (s == STATUS_OK)
         s = document_store_source_run(sc, task->db, in->source.id, state, error);
     if (s == STATUS_OK && strcmp(state, "running") != 0)
-        s = ingest_recount(sc, in, 0);
+        s = recount(sc, in, 0);
     bool has_committed = task->has_committed; /* a note is no work that a next attempt could go on from */
     if (s == STATUS_OK)
         s = task_commit(sc, task);
@@ -108,6 +121,60 @@ static enum status note_run(struct scope *sc, struct ingest *in, const char *sta
     task->has_committed = has_committed;
     return s;
 }
+
+/* ---- the graph ---- */
+
+/* Runs one long statement, keeping the supervisor informed and stopping when the task is told to. */
+static enum status run_long(struct scope *sc, struct task *task, const char *sql)
+{
+    PGconn *conn;
+    enum status s = db_connection(sc, task->db, &conn);
+    if (s != STATUS_OK)
+        return s;
+    if (!PQsendQuery(conn, sql))
+        return fail(sc, STATUS_UNAVAILABLE, "the database went away");
+    while (PQisBusy(conn)) {
+        struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
+        int n = poll(&p, 1, 500);
+        task_heartbeat(task);
+        if (n > 0 && !PQconsumeInput(conn))
+            return fail(sc, STATUS_UNAVAILABLE, "the database went away");
+        s = task_check(sc, task);
+        if (s != STATUS_OK) {
+            db_disconnect(task->db); /* with client_connection_check_interval the server stops too */
+            return s;
+        }
+    }
+    for (PGresult *r; (r = PQgetResult(conn));) {
+        ExecStatusType kind = PQresultStatus(r);
+        if (kind != PGRES_COMMAND_OK && kind != PGRES_TUPLES_OK && s == STATUS_OK)
+            s = fail(sc, STATUS_UNAVAILABLE, "a long statement failed: %s", PQresultErrorMessage(r));
+        PQclear(r);
+    }
+    return s;
+}
+
+/* Builds the generation's graph when it has grown past EXACT_SCAN_ROWS. */
+static enum status build_graph(struct scope *sc, struct ingest *in)
+{
+    if (!in->has_generation || in->generation.has_graph || in->stats.vectors <= in->task->settings->exact_scan_rows)
+        return STATUS_OK;
+    struct task *task = in->task;
+    const char *sql;
+    enum status s = vector_store_graph_sql(sc, task->db, &in->generation, &sql);
+    if (s == STATUS_OK)
+        s = db_begin(sc, task->db);
+    if (s == STATUS_OK)
+        s = run_long(sc, task, sql);
+    if (s == STATUS_OK)
+        s = vector_store_graph_built(sc, task->db, in->generation.id);
+    if (s == STATUS_OK)
+        return task_commit(sc, task);
+    db_rollback(task->db);
+    return s;
+}
+
+/* ---- the end ---- */
 
 static const char *summary(struct scope *sc, const struct ingest *in)
 {
@@ -131,7 +198,7 @@ static const char *summary(struct scope *sc, const struct ingest *in)
 static enum status finish(struct scope *sc, struct ingest *in, const char *last_stage)
 {
     struct task *task = in->task;
-    enum status s = ingest_build_graph(sc, in);
+    enum status s = build_graph(sc, in);
     if (s != STATUS_OK)
         return s;
     bool is_all_failed = task->failed > 0 && task->failed == task->processed && in->unchanged + in->duplicates == 0;
@@ -194,54 +261,4 @@ enum status ingest_index(struct scope *sc, struct task *task)
     task->collection_status = "ready";
     task_event(sc, task, "index_completed", 100, NULL, task->result_json, TASK_EVENT_ALWAYS);
     return STATUS_OK;
-}
-
-/* ---- the graph ---- */
-
-enum status ingest_run_long(struct scope *sc, struct task *task, const char *sql)
-{
-    PGconn *conn;
-    enum status s = db_connection(sc, task->db, &conn);
-    if (s != STATUS_OK)
-        return s;
-    if (!PQsendQuery(conn, sql))
-        return fail(sc, STATUS_UNAVAILABLE, "the database went away");
-    while (PQisBusy(conn)) {
-        struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
-        int n = poll(&p, 1, 500);
-        task_heartbeat(task);
-        if (n > 0 && !PQconsumeInput(conn))
-            return fail(sc, STATUS_UNAVAILABLE, "the database went away");
-        s = task_check(sc, task);
-        if (s != STATUS_OK) {
-            db_disconnect(task->db); /* with client_connection_check_interval the server stops too */
-            return s;
-        }
-    }
-    for (PGresult *r; (r = PQgetResult(conn));) {
-        ExecStatusType kind = PQresultStatus(r);
-        if (kind != PGRES_COMMAND_OK && kind != PGRES_TUPLES_OK && s == STATUS_OK)
-            s = fail(sc, STATUS_UNAVAILABLE, "a long statement failed: %s", PQresultErrorMessage(r));
-        PQclear(r);
-    }
-    return s;
-}
-
-enum status ingest_build_graph(struct scope *sc, struct ingest *in)
-{
-    if (!in->has_generation || in->generation.has_graph || in->stats.vectors <= in->task->settings->exact_scan_rows)
-        return STATUS_OK;
-    struct task *task = in->task;
-    const char *sql;
-    enum status s = vector_store_graph_sql(sc, task->db, &in->generation, &sql);
-    if (s == STATUS_OK)
-        s = db_begin(sc, task->db);
-    if (s == STATUS_OK)
-        s = ingest_run_long(sc, task, sql);
-    if (s == STATUS_OK)
-        s = vector_store_graph_built(sc, task->db, in->generation.id);
-    if (s == STATUS_OK)
-        return task_commit(sc, task);
-    db_rollback(task->db);
-    return s;
 }

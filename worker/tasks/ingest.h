@@ -35,10 +35,7 @@ struct ingest {
 enum status ingest_scan(struct scope *sc, struct ingest *in) must_check;
 /* Reads, chunks, embeds and writes every pending document of the collection. */
 enum status ingest_write(struct scope *sc, struct ingest *in) must_check;
-/* Fences, then counts the collection's documents anew; `vectors` is added to its vectors. Within a transaction that
- * task_commit() ends. */
-enum status ingest_recount(struct scope *sc, struct ingest *in, int64_t vectors) must_check;
-/* Builds the generation's graph when it has grown past EXACT_SCAN_ROWS. */
-enum status ingest_build_graph(struct scope *sc, struct ingest *in) must_check;
-/* Runs one long statement, keeping the supervisor informed and stopping when the task is told to. */
-enum status ingest_run_long(struct scope *sc, struct task *task, const char *sql) must_check;
+/* STATUS_UNAVAILABLE when the source as a whole is away, so that nothing is concluded from a file of it that is not
+ * there.
+ */
+enum status ingest_check_source(struct scope *sc, const struct ingest *in) must_check;

@@ -10,44 +10,32 @@
 
 enum { FILES_A_BATCH = 200 };
 
+/* What is to be done about a file, decided before the transaction begins: reading takes its time. */
+struct finding {
+    enum { FILE_IS_THE_SAME, FILE_WAS_TOUCHED, FILE_IS_NEWS, FILE_IS_BAD, FILE_IS_GONE } what;
+    char hash[65];                  /* FILE_IS_NEWS */
+    const char *problem, *category; /* FILE_IS_BAD */
+};
+
 /* Files of one transaction. */
 struct batch {
     struct ingest *in;
     struct scope sc; /* owns the paths */
     struct source_file files[FILES_A_BATCH];
+    struct finding findings[FILES_A_BATCH];
     size_t count;
-    int64_t hidden, removed; /* documents that are not seen any more, and their vectors */
+    struct {
+        int64_t documents, vectors, bytes, failed;
+    } change; /* of the collection's counters */
 };
 
-/* What was visible of a file that is something else now, or nothing, goes at once. */
-static enum status register_as(struct scope *sc, struct batch *b, const struct new_document *d)
-{
-    struct ingest *in = b->in;
-    int64_t id, removed = 0;
-    int live_version;
-    enum status s = document_store_register(sc, in->task->db, in->task->collection_id, d, &id, &live_version);
-    if (s != STATUS_OK || live_version == 0 || strcmp(d->status, "pending") == 0)
-        return s;
-    s = document_store_hide(sc, in->task->db, in->has_generation ? &in->generation : NULL, in->task->collection_id, id,
-                            live_version, &removed);
-    b->hidden++;
-    b->removed += removed;
-    return s;
-}
+/* ---- looking ---- */
 
-static enum status register_failed(struct scope *sc, struct batch *b, const struct source_file *f, const char *reason)
+static void is_bad(struct finding *out, const char *problem, const char *category)
 {
-    struct ingest *in = b->in;
-    struct new_document d = {.path = {f->path, f->path_len},
-                             .source_id = in->source.id,
-                             .size = f->size,
-                             .mtime_ns = f->mtime_ns,
-                             .hash = "",
-                             .status = "failed",
-                             .problem = reason,
-                             .category = "permanent"};
-    in->scan_errors++;
-    return register_as(sc, b, &d);
+    out->what = FILE_IS_BAD;
+    out->problem = problem;
+    out->category = category;
 }
 
 static enum status hash_file(struct scope *sc, const struct ingest *in, const struct source_file *f, char out[65])
@@ -57,31 +45,112 @@ static enum status hash_file(struct scope *sc, const struct ingest *in, const st
     return s == STATUS_OK ? source_hash_fd(sc, fd, out) : s;
 }
 
-/* A new or changed file: pending, or completed at once when the collection has its content already. */
-static enum status register_file(struct scope *sc, struct batch *b, const struct source_file *f,
-                                 const struct known_document *known)
+static enum status compare(struct scope *sc, const struct ingest *in, const struct source_file *f,
+                           const struct known_document *known, struct finding *out)
+{
+    enum status s = hash_file(sc, in, f, out->hash);
+    if (s != STATUS_OK) {
+        bool is_transient = status_class(s) == ERROR_TRANSIENT || status_class(s) == ERROR_RESOURCE;
+        is_bad(out, sc->problem_text ? sc->problem_text : status_text(s), is_transient ? "transient" : "permanent");
+        if (s == STATUS_NOT_FOUND)
+            out->what = FILE_IS_GONE; /* removed just now */
+        scope_forgive(sc);
+        return s == STATUS_NOT_FOUND || s == STATUS_UNAVAILABLE ? ingest_check_source(sc, in) : STATUS_OK;
+    }
+    bool is_same = known->id && known->hash && strcmp(known->hash, out->hash) == 0 && known->is_good &&
+                   strcmp(known->status, "completed") == 0;
+    out->what = is_same ? FILE_WAS_TOUCHED : FILE_IS_NEWS;
+    return STATUS_OK;
+}
+
+static enum status look_at(struct scope *sc, const struct ingest *in, const struct source_file *f,
+                           const struct known_document *known, struct finding *out)
+{
+    int64_t most = in->task->settings->max_file_bytes;
+    bool is_untouched = known->id && known->size == f->size && known->mtime_ns == f->mtime_ns && known->is_good &&
+                        strcmp(known->status, "completed") == 0;
+    *out = (struct finding){.what = FILE_IS_THE_SAME};
+    if (f->problem)
+        is_bad(out, f->problem, "permanent");
+    else if (f->size > most)
+        is_bad(out,
+               arena_printf(&sc->arena, "the file has %lld bytes, more than MAX_FILE_BYTES (%lld)", (long long)f->size,
+                            (long long)most),
+               "permanent");
+    else if (!is_untouched)
+        return compare(sc, in, f, known, out);
+    return STATUS_OK;
+}
+
+/* Told to stop, it stops between two files; the soft limit waits until the batch is committed, which is what it asks
+ * for. */
+static enum status may_go_on(struct scope *sc, struct task *task)
+{
+    task_heartbeat(task);
+    enum status s = task_check(sc, task);
+    if (s != STATUS_TIMEOUT)
+        return s;
+    scope_forgive(sc);
+    return STATUS_OK;
+}
+
+/* ---- registering ---- */
+
+/* What was visible of a file that is something else now, or nothing, goes at once. */
+static enum status register_as(struct scope *sc, struct batch *b, const struct new_document *d,
+                               const struct known_document *known)
 {
     struct ingest *in = b->in;
-    struct task *task = in->task;
-    char hash[65];
-    enum status s = hash_file(sc, in, f, hash);
-    if (s != STATUS_OK) {
-        const char *reason = sc->problem_text ? sc->problem_text : status_text(s);
-        scope_forgive(sc);
-        return register_failed(sc, b, f, reason);
+    int64_t id, removed = 0;
+    int live_version;
+    enum status s = document_store_register(sc, in->task->db, in->task->collection_id, d, &id, &live_version);
+    if (s != STATUS_OK)
+        return s;
+    b->change.failed += strcmp(d->status, "failed") == 0;
+    b->change.failed -= known->id && strcmp(known->status, "failed") == 0;
+    if (live_version == 0)
+        return STATUS_OK;
+    if (strcmp(d->status, "pending") == 0) {
+        b->change.bytes += d->size - known->size;
+        return STATUS_OK;
     }
-    bool is_same = known->id && known->hash && strcmp(known->hash, hash) == 0 && known->is_good;
-    if (is_same && strcmp(known->status, "completed") == 0) {
-        in->unchanged++;
-        return document_store_touch(sc, task->db, known->id, f->mtime_ns);
-    }
+    s = document_store_hide(sc, in->task->db, in->has_generation ? &in->generation : NULL, in->task->collection_id, id,
+                            live_version, &removed);
+    b->change.documents--;
+    b->change.bytes -= known->size;
+    b->change.vectors -= removed;
+    return s;
+}
+
+static enum status register_failed(struct scope *sc, struct batch *b, const struct source_file *f,
+                                   const struct known_document *known, const struct finding *finding)
+{
+    struct ingest *in = b->in;
     struct new_document d = {.path = {f->path, f->path_len},
                              .source_id = in->source.id,
                              .size = f->size,
                              .mtime_ns = f->mtime_ns,
-                             .hash = hash,
+                             .hash = "",
+                             .status = "failed",
+                             .problem = finding->problem,
+                             .category = finding->category};
+    in->scan_errors++;
+    return register_as(sc, b, &d, known);
+}
+
+/* A new or changed file: pending, or completed at once when the collection has its content already. */
+static enum status register_news(struct scope *sc, struct batch *b, const struct source_file *f,
+                                 const struct known_document *known, const struct finding *finding)
+{
+    struct ingest *in = b->in;
+    struct task *task = in->task;
+    struct new_document d = {.path = {f->path, f->path_len},
+                             .source_id = in->source.id,
+                             .size = f->size,
+                             .mtime_ns = f->mtime_ns,
+                             .hash = finding->hash,
                              .status = "pending"};
-    s = document_store_original(sc, task->db, task->collection_id, hash, d.path, &d.duplicate_of);
+    enum status s = document_store_original(sc, task->db, task->collection_id, d.hash, d.path, &d.duplicate_of);
     if (s != STATUS_OK)
         return s;
     if (d.duplicate_of) {
@@ -92,25 +161,41 @@ static enum status register_file(struct scope *sc, struct batch *b, const struct
     } else {
         in->registered++;
     }
-    return register_as(sc, b, &d);
+    return register_as(sc, b, &d, known);
 }
 
-static enum status take_file(struct scope *sc, struct batch *b, const struct source_file *f,
-                             const struct known_document *known)
+static enum status take_file(struct scope *sc, struct batch *b, size_t i, const struct known_document *known)
 {
     struct ingest *in = b->in;
-    if (f->problem)
-        return register_failed(sc, b, f, f->problem);
-    if (f->size > in->task->settings->max_file_bytes)
-        return register_failed(sc, b, f,
-                               arena_printf(&sc->arena, "the file has %lld bytes, more than MAX_FILE_BYTES (%lld)",
-                                            (long long)f->size, (long long)in->task->settings->max_file_bytes));
-    bool is_untouched = known->id && known->size == f->size && known->mtime_ns == f->mtime_ns && known->is_good;
-    if (is_untouched && strcmp(known->status, "completed") == 0) {
+    const struct source_file *f = &b->files[i];
+    switch (b->findings[i].what) {
+    case FILE_IS_BAD:
+        return register_failed(sc, b, f, known, &b->findings[i]);
+    case FILE_IS_NEWS:
+        return register_news(sc, b, f, known, &b->findings[i]);
+    case FILE_WAS_TOUCHED:
+        in->unchanged++;
+        return document_store_touch(sc, in->task->db, known->id, f->mtime_ns);
+    case FILE_IS_THE_SAME:
         in->unchanged++;
         return STATUS_OK;
+    case FILE_IS_GONE:
+        in->found--;
+        return STATUS_OK;
     }
-    return register_file(sc, b, f, known);
+    return STATUS_OK;
+}
+
+/* After the fence (lock order: documents, operations, collections). */
+static enum status count_changes(struct scope *sc, struct batch *b)
+{
+    struct ingest *in = b->in;
+    if (b->change.documents == 0 && b->change.vectors == 0 && b->change.bytes == 0 && b->change.failed == 0)
+        return STATUS_OK;
+    enum status s = task_fence(sc, in->task);
+    return s == STATUS_OK ? document_store_count(sc, in->task->db, in->task->collection_id, b->change.documents,
+                                                 b->change.vectors, b->change.bytes, b->change.failed, &in->stats)
+                          : s;
 }
 
 static enum status commit_batch(struct batch *b)
@@ -120,16 +205,19 @@ static enum status commit_batch(struct batch *b)
     struct path_bytes paths[FILES_A_BATCH];
     for (size_t i = 0; i < b->count; i++)
         paths[i] = (struct path_bytes){b->files[i].path, b->files[i].path_len};
-    struct known_document *known;
-    enum status s = db_begin(&b->sc, task->db);
-    if (s == STATUS_OK)
-        s = document_store_known(&b->sc, task->db, task->collection_id, paths, b->count, &known);
+    struct known_document *known = NULL; /* nobody else changes them while the operation is ours */
+    enum status s = document_store_known(&b->sc, task->db, task->collection_id, paths, b->count, &known);
     for (size_t i = 0; i < b->count && s == STATUS_OK; i++) {
-        task_heartbeat(task);
-        s = take_file(&b->sc, b, &b->files[i], &known[i]);
+        s = may_go_on(&b->sc, task);
+        if (s == STATUS_OK)
+            s = look_at(&b->sc, in, &b->files[i], &known[i], &b->findings[i]);
     }
-    if (s == STATUS_OK && b->hidden > 0)
-        s = ingest_recount(&b->sc, in, -b->removed);
+    if (s == STATUS_OK)
+        s = db_begin(&b->sc, task->db);
+    for (size_t i = 0; i < b->count && s == STATUS_OK; i++)
+        s = take_file(&b->sc, b, i, &known[i]);
+    if (s == STATUS_OK)
+        s = count_changes(&b->sc, b);
     if (s == STATUS_OK)
         s = task_commit(&b->sc, task);
     else
@@ -157,7 +245,7 @@ static enum status flush(struct scope *sc, struct batch *b)
     scope_done(&b->sc);
     scope_init(&b->sc, sc->trace_id);
     b->count = 0;
-    b->hidden = b->removed = 0;
+    memset(&b->change, 0, sizeof b->change);
     report(sc, b->in);
     return s == STATUS_OK ? task_check(sc, b->in->task) : s;
 }

@@ -14,7 +14,7 @@
 
 enum {
     DOCUMENTS_AT_A_TIME = 50,
-    MOST_ROWS_A_TRANSACTION = 512,
+    MOST_ROWS_A_TRANSACTION = 512, /* whatever VECTOR_UPLOAD_BATCH_SIZE says */
     EMBED_TIMEOUT_MS = 120000,
     BATCH_ARENA_BYTES = 32 << 20,
 };
@@ -86,7 +86,7 @@ static enum status read_document(struct scope *sc, struct ingest *in, struct gro
     if (s != STATUS_OK) {
         give_up_on(d, g->sc.problem_text, category_of(status_class(s)));
         scope_forgive(&g->sc);
-        return STATUS_OK;
+        return s == STATUS_NOT_FOUND || s == STATUS_UNAVAILABLE ? ingest_check_source(sc, in) : STATUS_OK;
     }
     struct extract_result r = {0};
     s = extractor_run(&g->sc, in->extractor, fd, d->from->name, &r);
@@ -107,8 +107,8 @@ static enum status read_document(struct scope *sc, struct ingest *in, struct gro
     s = chunk_text(&g->sc, &options, &counter, r.text, r.text_len, &d->chunks, &d->count, &note);
     if (s != STATUS_OK)
         return s;
-    if (note)
-        in->chunk_note = note;
+    if (note && !in->chunk_note)
+        in->chunk_note = arena_strdup(&sc->arena, note); /* it outlives the group */
     if (d->count == 0)
         give_up_on(d, "there is no text in it", "permanent");
     return STATUS_OK;
@@ -172,7 +172,8 @@ static enum status write_rows(struct scope *sc, struct ingest *in, const struct 
     return s;
 }
 
-static enum status settle_document(struct scope *sc, struct ingest *in, const struct ready_document *d,
+/* `written` chunks of it were committed unseen. */
+static enum status settle_document(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t written,
                                    struct change *change)
 {
     struct task *task = in->task;
@@ -182,6 +183,8 @@ static enum status settle_document(struct scope *sc, struct ingest *in, const st
     if (d->problem) {
         s = document_store_failed(sc, task->db, in->has_generation ? &in->generation : NULL, task->collection_id, p->id,
                                   p->live_version, d->problem, d->category, d->mime_type, &removed);
+        if (s == STATUS_OK && written > 0)
+            s = document_store_abandon(sc, task->db, &in->generation, task->collection_id, p->id, p->next_version);
         change->failed++;
         change->documents -= p->live_version > 0;
         change->bytes -= p->live_version > 0 ? p->size : 0;
@@ -196,11 +199,21 @@ static enum status settle_document(struct scope *sc, struct ingest *in, const st
     return s;
 }
 
+/* A generation made in this transaction is activated after the fence (lock order: documents, operations, collections).
+ */
+static enum status activate(struct scope *sc, struct ingest *in)
+{
+    enum status s = task_fence(sc, in->task);
+    return s == STATUS_OK ? vector_store_activate(sc, in->task->db, &in->generation) : s;
+}
+
 /* The fence comes before the counters (lock order: documents, operations, collections); COMMIT follows at once. */
-static enum status commit(struct scope *sc, struct ingest *in, const struct change *change)
+static enum status commit(struct scope *sc, struct ingest *in, const struct change *change, bool has_made_generation)
 {
     struct task *task = in->task;
     enum status s = task_progressed(sc, task);
+    if (s == STATUS_OK && has_made_generation)
+        s = activate(sc, in);
     if (s == STATUS_OK)
         s = document_store_count(sc, task->db, task->collection_id, change->documents, change->vectors, change->bytes,
                                  change->failed, &in->stats);
@@ -258,29 +271,67 @@ static void account(struct scope *sc, struct ingest *in, const struct group *g)
     }
 }
 
-static enum status embed(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t from, size_t count,
+/* Asks for some texts at a time, so that an answer is not late because much was asked for. *out_bad: the text that was
+ * refused, counted from `from`; SIZE_MAX = none. */
+static enum status embed_all(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t from,
+                             size_t count, struct embed_answer *out, size_t *out_bad)
+{
+    size_t step = in->task->settings->embedding_batch_size > 0 ? (size_t)in->task->settings->embedding_batch_size : 1;
+    float *vectors = NULL;
+    *out_bad = SIZE_MAX;
+    for (size_t done = 0, n; done < count; done += n) {
+        n = count - done < step ? count - done : step;
+        struct embed_text *texts = arena_array(&sc->arena, n, sizeof *texts);
+        for (size_t i = 0; i < n; i++) {
+            const struct chunk *c = &d->chunks[from + done + i];
+            texts[i] = (struct embed_text){d->text + c->start, c->end - c->start};
+        }
+        struct embed_answer part;
+        size_t bad = SIZE_MAX;
+        enum status s = embed_client_run(sc, in->embedder, in->collection.model, EMBED_PASSAGE, in->task->operation_id,
+                                         texts, n, EMBED_TIMEOUT_MS, &part, &bad);
+        if (s != STATUS_OK) {
+            *out_bad = bad == SIZE_MAX ? SIZE_MAX : done + bad;
+            return s;
+        }
+        if (!vectors)
+            vectors = arena_array(&sc->arena, count * (size_t)part.dim, sizeof *vectors);
+        memcpy(vectors + done * (size_t)part.dim, part.vectors, n * (size_t)part.dim * sizeof *vectors);
+        in->tokens_embedded += part.tokens;
+        *out = part;
+    }
+    out->vectors = vectors;
+    return STATUS_OK;
+}
+
+/* One refused text makes its document fail and none else. */
+static enum status embed(struct scope *sc, struct ingest *in, struct ready_document *d, size_t from, size_t count,
                          struct embed_answer *out)
 {
-    struct embed_text *texts = arena_array(&sc->arena, count, sizeof *texts);
-    for (size_t i = 0; i < count; i++)
-        texts[i] = (struct embed_text){d->text + d->chunks[from + i].start,
-                                       d->chunks[from + i].end - d->chunks[from + i].start};
-    enum status s = embed_client_run(sc, in->embedder, in->collection.model, EMBED_PASSAGE, in->task->operation_id,
-                                     texts, count, EMBED_TIMEOUT_MS, out, NULL);
-    if (s == STATUS_OK)
-        in->tokens_embedded += out->tokens;
-    return s;
+    size_t bad;
+    enum status s = embed_all(sc, in, d, from, count, out, &bad);
+    if (s != STATUS_INVALID || bad == SIZE_MAX)
+        return s;
+    give_up_on(d, arena_strdup(&sc->arena, sc->problem_text ? sc->problem_text : status_text(s)), "permanent");
+    scope_forgive(sc);
+    return STATUS_OK;
 }
 
 /* A document larger than one transaction: all but its last part are committed unseen. */
-static enum status write_early_parts(struct scope *sc, struct ingest *in, const struct ready_document *d,
-                                     size_t *io_from)
+static enum status write_early_parts(struct scope *sc, struct ingest *in, struct ready_document *d, size_t *io_from)
 {
-    while (d->count - *io_from > MOST_ROWS_A_TRANSACTION) {
+    size_t rows = (size_t)in->task->settings->vector_batch_size;
+    rows = rows < 1 ? 1 : rows > MOST_ROWS_A_TRANSACTION ? MOST_ROWS_A_TRANSACTION : rows;
+    while (!d->problem && d->count - *io_from > rows) {
         struct scope part;
         scope_init(&part, sc->trace_id);
         struct embed_answer a;
-        enum status s = embed(&part, in, d, *io_from, MOST_ROWS_A_TRANSACTION, &a);
+        enum status s = embed(&part, in, d, *io_from, rows, &a);
+        if (d->problem) {
+            d->problem = arena_strdup(&sc->arena, d->problem);
+            scope_done(&part);
+            return STATUS_OK;
+        }
         if (s == STATUS_OK)
             s = task_check(&part, in->task);
         if (s == STATUS_OK)
@@ -290,7 +341,9 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, const 
         if (s == STATUS_OK)
             s = document_store_begin(&part, in->task->db, d->from->id);
         if (s == STATUS_OK)
-            s = write_rows(&part, in, d, *io_from, MOST_ROWS_A_TRANSACTION, a.vectors, a.dim);
+            s = write_rows(&part, in, d, *io_from, rows, a.vectors, a.dim);
+        if (s == STATUS_OK && !in->has_generation)
+            s = activate(&part, in);
         if (s == STATUS_OK)
             s = task_commit(&part, in->task);
         if (s != STATUS_OK) {
@@ -301,7 +354,7 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, const 
         if (s != STATUS_OK)
             return s;
         in->has_generation = true;
-        *io_from += MOST_ROWS_A_TRANSACTION;
+        *io_from += rows;
     }
     return STATUS_OK;
 }
@@ -313,13 +366,13 @@ static enum status write_group(struct scope *sc, struct ingest *in, struct group
     int dim = 0;
     enum status s = STATUS_OK;
     for (size_t i = 0; i < g->count && s == STATUS_OK; i++) {
-        const struct ready_document *d = &g->documents[i];
+        struct ready_document *d = &g->documents[i];
         if (d->problem)
             continue;
         s = write_early_parts(&g->sc, in, d, &from[i]);
-        if (s == STATUS_OK)
+        if (s == STATUS_OK && !d->problem)
             s = embed(&g->sc, in, d, from[i], d->count - from[i], &answers[i]);
-        if (s == STATUS_OK)
+        if (s == STATUS_OK && !d->problem)
             dim = answers[i].dim;
     }
     if (s == STATUS_OK)
@@ -334,10 +387,10 @@ static enum status write_group(struct scope *sc, struct ingest *in, struct group
         if (!d->problem)
             s = write_rows(&g->sc, in, d, from[i], d->count - from[i], answers[i].vectors, dim);
         if (s == STATUS_OK)
-            s = settle_document(&g->sc, in, d, &change);
+            s = settle_document(&g->sc, in, d, from[i], &change);
     }
     if (s == STATUS_OK)
-        s = commit(&g->sc, in, &change);
+        s = commit(&g->sc, in, &change, dim > 0 && !in->has_generation);
     if (s != STATUS_OK) {
         db_rollback(in->task->db);
         return fail(sc, s, "%s", g->sc.problem_text ? g->sc.problem_text : status_text(s));

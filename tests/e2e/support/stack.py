@@ -202,7 +202,7 @@ class Stack:
         self.direct_url = database._replace(path="/" + self.name).geturl()
         gated = database._replace(path="/" + self.name, netloc=database.netloc.rsplit(":", 1)[0] + f":{self.postgres.port}").geturl()
         self.env = {
-            "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8",
+            "PATH": os.environ["PATH"], "TMPDIR": self.dir, "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8",
             "DATABASE_URL": gated, "REDIS_URL": f"redis://127.0.0.1:{self.redis.port}", "REDIS_PREFIX": self.name + ":",
             "JWT_SECRET_KEY": secrets.token_hex(32), "INTERNAL_API_KEY": secrets.token_hex(32),
             "OPSTREAM_SOURCE_ROOTS": self.roots, "OPSTREAM_MODEL_DIR": os.environ.get("OPSTREAM_MODEL_DIR", os.path.join(ROOT, "build/models")),

@@ -1,6 +1,6 @@
-/* The cuda backend: weights uploaded once, activations of up to STEP_TOKENS packed tokens in device memory that grows on demand, matrix
- * products by cuBLAS in fp32 (TF32 stays off), all else by the kernels of kernels.cu, everything in one stream. No call's error is dropped: the
- * first one ends the run and decides how (`outcome`). */
+/* The cuda backend: weights uploaded once, activations of up to STEP_TOKENS packed tokens in device memory that grows
+ * on demand, matrix products by cuBLAS in fp32 (TF32 stays off), all else by the kernels of kernels.cu, everything in
+ * one stream. No call's error is dropped: the first one ends the run and decides how (`outcome`). */
 #include "worker/embed/cuda/blas.h"
 #include "worker/embed/cuda/kernels.h"
 
@@ -13,7 +13,8 @@ extern "C" {
 #include <string.h>
 #include <time.h>
 
-/* More tokens than this go through in several steps of whole sequences, so that memory is bounded whatever the caller asks for. */
+/* More tokens than this go through in several steps of whole sequences, so that memory is bounded whatever the caller
+ * asks for. */
 enum { STEP_TOKENS = 16384, ALIGN_FLOATS = 64 };
 
 /* A layer's weights in device memory; q, k and v in one matrix. */
@@ -64,7 +65,9 @@ static void complain(const char *call, const char *reason)
     struct tm utc;
     gmtime_r(&seconds, &utc);
     strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    fprintf(stderr, "{\"time\":\"%s\",\"level\":\"error\",\"program\":\"embedder\",\"event\":\"cuda_failed\",\"call\":\"%s\",\"reason\":\"%s\"}\n",
+    fprintf(stderr,
+            "{\"time\":\"%s\",\"level\":\"error\",\"program\":\"embedder\",\"event\":\"cuda_failed\",\"call\":\"%s\","
+            "\"reason\":\"%s\"}\n",
             now, call, reason);
 }
 
@@ -81,7 +84,8 @@ static bool ok(struct embed_backend *b, cudaError_t error, const char *call)
     if (error == cudaSuccess)
         return true;
     (void)cudaGetLastError(); /* takes the note of a passing error (no memory) away; a lost device stays lost */
-    return failed(b, error == cudaErrorMemoryAllocation ? EMBED_OUT_OF_MEMORY : EMBED_DEVICE_LOST, call, cudaGetErrorString(error));
+    return failed(b, error == cudaErrorMemoryAllocation ? EMBED_OUT_OF_MEMORY : EMBED_DEVICE_LOST, call,
+                  cudaGetErrorString(error));
 }
 
 static bool blas_ok(struct embed_backend *b, cublasStatus_t status, const char *call)
@@ -257,7 +261,9 @@ static bool make_room(struct embed_backend *b, const struct step *s)
 static bool multiply(struct embed_backend *b, const float *x, const float *w, int t, int in, int out, float *y)
 {
     const float one = 1, zero = 0;
-    return blas_ok(b, b->blas->sgemm(b->handle, CUBLAS_OP_T, CUBLAS_OP_N, out, t, in, &one, w, in, x, in, &zero, y, out), "multiply");
+    return blas_ok(b,
+                   b->blas->sgemm(b->handle, CUBLAS_OP_T, CUBLAS_OP_N, out, t, in, &one, w, in, x, in, &zero, y, out),
+                   "multiply");
 }
 
 static bool run_layer(struct embed_backend *b, const struct device_layer *l, const struct step *s)
@@ -268,10 +274,14 @@ static bool run_layer(struct embed_backend *b, const struct device_layer *l, con
     return multiply(b, x, l->qkv_w, t, h, 3 * h, qkv) &&
            ok(b, launch_attention(b->stream, qkv, l->qkv_b, s->tiles, s->tile_count, h, m->heads, a), "attention") &&
            multiply(b, a, l->out_w, t, h, h, qkv) &&
-           ok(b, launch_add_norm(b->stream, x, qkv, l->out_b, t, h, l->attention_norm_w, l->attention_norm_b, m->norm_epsilon), "add_norm") &&
+           ok(b,
+              launch_add_norm(b->stream, x, qkv, l->out_b, t, h, l->attention_norm_w, l->attention_norm_b,
+                              m->norm_epsilon),
+              "add_norm") &&
            multiply(b, x, l->up_w, t, h, f, up) && ok(b, launch_gelu(b->stream, up, l->up_b, t, f), "gelu") &&
            multiply(b, up, l->down_w, t, f, h, a) &&
-           ok(b, launch_add_norm(b->stream, x, a, l->down_b, t, h, l->output_norm_w, l->output_norm_b, m->norm_epsilon), "add_norm");
+           ok(b, launch_add_norm(b->stream, x, a, l->down_b, t, h, l->output_norm_w, l->output_norm_b, m->norm_epsilon),
+              "add_norm");
 }
 
 /* Ends with the stream empty: the staging memory is free for the next step. */
@@ -286,8 +296,11 @@ static bool run_step(struct embed_backend *b, const struct embed_batch *batch, i
     step_fill(&s, batch, first);
     step_lay_out(&s, b->input.at);
     float *x = (float *)b->x.at;
-    if (!ok(b, cudaMemcpyAsync(b->input.at, b->staging.at, step_bytes(&s), cudaMemcpyHostToDevice, b->stream), "copy tokens") ||
-        !ok(b, launch_embeddings(b->stream, s.ids, s.positions, t, h, b->word, b->position, b->type, b->norm_w, b->norm_b, m->norm_epsilon, x),
+    if (!ok(b, cudaMemcpyAsync(b->input.at, b->staging.at, step_bytes(&s), cudaMemcpyHostToDevice, b->stream),
+            "copy tokens") ||
+        !ok(b,
+            launch_embeddings(b->stream, s.ids, s.positions, t, h, b->word, b->position, b->type, b->norm_w, b->norm_b,
+                              m->norm_epsilon, x),
             "embeddings"))
         return false;
     for (int i = 0; i < m->layers; i++) {
@@ -295,22 +308,28 @@ static bool run_step(struct embed_backend *b, const struct embed_batch *batch, i
             return false;
     }
     float *vectors = (float *)b->vectors.at + (size_t)first * (size_t)h;
-    return ok(b, launch_pool(b->stream, x, s.offsets, s.count, h, m->pooling == EMBED_POOLING_MEAN, m->normalise != 0, vectors), "pool") &&
+    return ok(b,
+              launch_pool(b->stream, x, s.offsets, s.count, h, m->pooling == EMBED_POOLING_MEAN, m->normalise != 0,
+                          vectors),
+              "pool") &&
            ok(b, cudaStreamSynchronize(b->stream), "synchronize");
 }
 
 static bool run_all(struct embed_backend *b, const struct embed_batch *batch)
 {
     size_t bytes = (size_t)batch->count * (size_t)b->model->hidden * sizeof(float);
-    if (!ok(b, cudaSetDevice(b->device), "set device") || !grow(b, &b->vectors, bytes, false) || !grow(b, &b->answer, bytes, true))
+    if (!ok(b, cudaSetDevice(b->device), "set device") || !grow(b, &b->vectors, bytes, false) ||
+        !grow(b, &b->answer, bytes, true))
         return false;
     for (int first = 0, last; first < batch->count; first = last) {
-        for (last = first + 1; last < batch->count && batch->offsets[last + 1] - batch->offsets[first] <= b->step_tokens;)
+        for (last = first + 1;
+             last < batch->count && batch->offsets[last + 1] - batch->offsets[first] <= b->step_tokens;)
             last++;
         if (!run_step(b, batch, first, last))
             return false;
     }
-    return ok(b, cudaMemcpyAsync(b->answer.at, b->vectors.at, bytes, cudaMemcpyDeviceToHost, b->stream), "copy vectors") &&
+    return ok(b, cudaMemcpyAsync(b->answer.at, b->vectors.at, bytes, cudaMemcpyDeviceToHost, b->stream),
+              "copy vectors") &&
            ok(b, cudaStreamSynchronize(b->stream), "synchronize");
 }
 
@@ -324,8 +343,8 @@ static enum embed_result run(struct embed_backend *b, const struct embed_batch *
         return EMBED_OK;
     b->outcome = EMBED_OK;
     if (!run_all(b, batch)) {
-        /* What was taken goes back, so that half of the batch, or another process, has room. The stream may still be at work with it; cudaFree
-         * waits for that. */
+        /* What was taken goes back, so that half of the batch, or another process, has room. The stream may still be at
+         * work with it; cudaFree waits for that. */
         if (b->outcome == EMBED_OUT_OF_MEMORY && ok(b, cudaStreamSynchronize(b->stream), "synchronize")) {
             release(b);
             b->outcome = EMBED_OUT_OF_MEMORY;
@@ -381,7 +400,8 @@ static int device_count(void)
 static bool open_device(struct embed_backend *b)
 {
     struct cudaDeviceProp properties;
-    if (!ok(b, cudaSetDevice(b->device), "set device") || !ok(b, cudaGetDeviceProperties(&properties, b->device), "device properties"))
+    if (!ok(b, cudaSetDevice(b->device), "set device") ||
+        !ok(b, cudaGetDeviceProperties(&properties, b->device), "device properties"))
         return false;
     snprintf(b->name, sizeof b->name, "%s", properties.name);
     if (!ok(b, cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking), "create stream")) {
@@ -403,7 +423,8 @@ static int step_tokens(void)
     return tokens > 0 && tokens < STEP_TOKENS ? tokens : STEP_TOKENS;
 }
 
-/* One token through the whole model: a GPU for which the plugin holds no code shows itself now, and the first text finds all in place. */
+/* One token through the whole model: a GPU for which the plugin holds no code shows itself now, and the first text
+ * finds all in place. */
 static bool warm_up(struct embed_backend *b)
 {
     const int32_t id = 0, offsets[] = {0, 1};
@@ -418,7 +439,8 @@ static const char *unsuitable(const struct bert_model *m)
     return NULL;
 }
 
-static struct embed_backend *open_backend(const struct bert_model *model, int device, int threads, char *error, size_t error_size)
+static struct embed_backend *open_backend(const struct bert_model *model, int device, int threads, char *error,
+                                          size_t error_size)
 {
     (void)threads;
     const char *problem = NULL;
@@ -454,6 +476,7 @@ static const char *device_name(const struct embed_backend *b)
 
 extern "C" __attribute__((visibility("default"))) const struct embed_backend_api *opstream_embed_backend(void)
 {
-    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "cuda", device_count, open_backend, run, device_name, close_backend};
+    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "cuda",       device_count, open_backend, run,
+                                                 device_name,       close_backend};
     return &api;
 }

@@ -48,12 +48,13 @@ const struct blas *blas_load(const char **out_problem)
         return &blas;
     void *opened = open_library();
     if (!opened) {
-        *out_problem = "cuBLAS (libcublas.so.13 or .12) cannot be loaded: install it or set OPSTREAM_CUBLAS to its file";
+        *out_problem =
+            "cuBLAS (libcublas.so.13 or .12) cannot be loaded: install it or set OPSTREAM_CUBLAS to its file";
         return NULL;
     }
     if (!find(opened, "cublasCreate_v2", &blas.create) || !find(opened, "cublasDestroy_v2", &blas.destroy) ||
-        !find(opened, "cublasSetStream_v2", &blas.set_stream) || !find(opened, "cublasSetMathMode", &blas.set_math_mode) ||
-        !find(opened, "cublasSgemm_v2", &blas.sgemm)) {
+        !find(opened, "cublasSetStream_v2", &blas.set_stream) ||
+        !find(opened, "cublasSetMathMode", &blas.set_math_mode) || !find(opened, "cublasSgemm_v2", &blas.sgemm)) {
         dlclose(opened);
         *out_problem = "the cuBLAS that was found lacks a function that is needed";
         return NULL;

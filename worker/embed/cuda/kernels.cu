@@ -33,22 +33,24 @@ __device__ static void norm_row(float *row, int h, int lane, float sum, const fl
         row[k] = (row[k] - mean) * scale * w[k] + b[k];
 }
 
-__global__ static void embeddings(const int32_t *ids, const int32_t *positions, int t, int h, const float *word, const float *position,
-                                  const float *type, const float *norm_w, const float *norm_b, float epsilon, float *x)
+__global__ static void embeddings(const int32_t *ids, const int32_t *positions, int t, int h, const float *word,
+                                  const float *position, const float *type, const float *norm_w, const float *norm_b,
+                                  float epsilon, float *x)
 {
     int lane = (int)threadIdx.x % WARP;
     size_t i = (size_t)blockIdx.x * WARPS + threadIdx.x / WARP;
     if (i >= (size_t)t)
         return; /* whole warps; there is no barrier of the block */
-    const float *from_word = word + (size_t)ids[i] * (size_t)h, *from_position = position + (size_t)positions[i] * (size_t)h;
+    const float *from_word = word + (size_t)ids[i] * (size_t)h,
+                *from_position = position + (size_t)positions[i] * (size_t)h;
     float *row = x + i * (size_t)h, sum = 0;
     for (int k = lane; k < h; k += WARP)
         sum += row[k] = from_word[k] + from_position[k] + type[k];
     norm_row(row, h, lane, sum, norm_w, norm_b, epsilon);
 }
 
-__global__ static void add_norm(float *x, const float *y, const float *bias, int t, int h, const float *norm_w, const float *norm_b,
-                                float epsilon)
+__global__ static void add_norm(float *x, const float *y, const float *bias, int t, int h, const float *norm_w,
+                                const float *norm_b, float epsilon)
 {
     int lane = (int)threadIdx.x % WARP;
     size_t i = (size_t)blockIdx.x * WARPS + threadIdx.x / WARP;
@@ -73,12 +75,14 @@ __global__ static void gelu(float *x, const float *bias, int t, int f)
     }
 }
 
-/* One block: ATTENTION_QUERIES tokens of one sequence (blockIdx.x) and one head (blockIdx.y). Keys and values pass through shared memory, a
- * tile of 32 at a time; each warp has QUERIES of the queries and keeps a running softmax for each (largest score, each lane's own sum, weighted
- * values), so the length of a sequence is not bounded by memory. In the scores a lane is a key; in the sums it is every 32nd column. */
+/* One block: ATTENTION_QUERIES tokens of one sequence (blockIdx.x) and one head (blockIdx.y). Keys and values pass
+ * through shared memory, a tile of 32 at a time; each warp has QUERIES of the queries and keeps a running softmax for
+ * each (largest score, each lane's own sum, weighted values), so the length of a sequence is not bounded by memory. In
+ * the scores a lane is a key; in the sums it is every 32nd column. */
 enum { QUERIES = ATTENTION_QUERIES / WARPS, COLUMNS = LARGEST_HEAD / WARP };
 
-__global__ static void attention(const float *qkv, const float *bias, const struct attention_tile *tiles, int h, int d, float scale, float *out)
+__global__ static void attention(const float *qkv, const float *bias, const struct attention_tile *tiles, int h, int d,
+                                 float scale, float *out)
 {
     SHARED_FLOATS(room);
     int stride = d + 1; /* odd for the usual sizes: lanes reading a column of the keys hit different banks */
@@ -88,7 +92,9 @@ __global__ static void attention(const float *qkv, const float *bias, const stru
     size_t head = (size_t)blockIdx.y * (size_t)d, row = 3 * (size_t)h;
     int rows = min(ATTENTION_QUERIES, tile.end - tile.first);
     for (int i = (int)threadIdx.x; i < rows * d; i += THREADS)
-        q[i] = (qkv[((size_t)tile.first + (size_t)(i / d)) * row + head + (size_t)(i % d)] + bias[head + (size_t)(i % d)]) * scale;
+        q[i] = (qkv[((size_t)tile.first + (size_t)(i / d)) * row + head + (size_t)(i % d)] +
+                bias[head + (size_t)(i % d)]) *
+               scale;
 
     float largest[QUERIES], sum[QUERIES], weighted[QUERIES][COLUMNS];
     for (int n = 0; n < QUERIES; n++) {
@@ -187,16 +193,17 @@ static unsigned blocks_for(int items, int per_block)
     return (unsigned)((items - 1) / per_block + 1);
 }
 
-cudaError_t launch_embeddings(cudaStream_t stream, const int32_t *ids, const int32_t *positions, int t, int h, const float *word,
-                              const float *position, const float *type, const float *norm_w, const float *norm_b, float epsilon, float *x)
+cudaError_t launch_embeddings(cudaStream_t stream, const int32_t *ids, const int32_t *positions, int t, int h,
+                              const float *word, const float *position, const float *type, const float *norm_w,
+                              const float *norm_b, float epsilon, float *x)
 {
-    LAUNCH(embeddings, dim3(blocks_for(t, WARPS)), dim3(THREADS), 0, stream, ids, positions, t, h, word, position, type, norm_w, norm_b,
-           epsilon, x);
+    LAUNCH(embeddings, dim3(blocks_for(t, WARPS)), dim3(THREADS), 0, stream, ids, positions, t, h, word, position, type,
+           norm_w, norm_b, epsilon, x);
     return cudaGetLastError();
 }
 
-cudaError_t launch_add_norm(cudaStream_t stream, float *x, const float *y, const float *bias, int t, int h, const float *norm_w,
-                            const float *norm_b, float epsilon)
+cudaError_t launch_add_norm(cudaStream_t stream, float *x, const float *y, const float *bias, int t, int h,
+                            const float *norm_w, const float *norm_b, float epsilon)
 {
     LAUNCH(add_norm, dim3(blocks_for(t, WARPS)), dim3(THREADS), 0, stream, x, y, bias, t, h, norm_w, norm_b, epsilon);
     return cudaGetLastError();
@@ -204,23 +211,25 @@ cudaError_t launch_add_norm(cudaStream_t stream, float *x, const float *y, const
 
 cudaError_t launch_gelu(cudaStream_t stream, float *x, const float *bias, int t, int f)
 {
-    LAUNCH(gelu, dim3(blocks_for(f, THREADS), (unsigned)(t < LARGEST_GRID ? t : LARGEST_GRID)), dim3(THREADS), 0, stream, x, bias, t, f);
+    LAUNCH(gelu, dim3(blocks_for(f, THREADS), (unsigned)(t < LARGEST_GRID ? t : LARGEST_GRID)), dim3(THREADS), 0,
+           stream, x, bias, t, f);
     return cudaGetLastError();
 }
 
-cudaError_t launch_attention(cudaStream_t stream, const float *qkv, const float *bias, const struct attention_tile *tiles, int tile_count,
-                             int h, int heads, float *out)
+cudaError_t launch_attention(cudaStream_t stream, const float *qkv, const float *bias,
+                             const struct attention_tile *tiles, int tile_count, int h, int heads, float *out)
 {
     int d = h / heads;
     size_t floats = (size_t)(ATTENTION_QUERIES * d + WARP * (d + 1) + WARP * d + WARPS * WARP);
-    LAUNCH(attention, dim3((unsigned)tile_count, (unsigned)heads), dim3(THREADS), floats * sizeof(float), stream, qkv, bias, tiles, h, d,
-           1 / sqrtf((float)d), out);
+    LAUNCH(attention, dim3((unsigned)tile_count, (unsigned)heads), dim3(THREADS), floats * sizeof(float), stream, qkv,
+           bias, tiles, h, d, 1 / sqrtf((float)d), out);
     return cudaGetLastError();
 }
 
 cudaError_t launch_pool(cudaStream_t stream, const float *x, const int32_t *offsets, int count, int h, bool is_mean,
                         bool normalise, float *vectors)
 {
-    LAUNCH(pool, dim3((unsigned)count), dim3(THREADS), WARPS * sizeof(float), stream, x, offsets, h, is_mean, normalise, vectors);
+    LAUNCH(pool, dim3((unsigned)count), dim3(THREADS), WARPS * sizeof(float), stream, x, offsets, h, is_mean, normalise,
+           vectors);
     return cudaGetLastError();
 }

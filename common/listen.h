@@ -9,3 +9,5 @@ enum { LISTEN_MAX = 8 };
  * 0 = any free one. Fills out_fds (non-blocking, close-on-exec). STATUS_UNAVAILABLE with a sentence. */
 enum status listen_open(struct scope *sc, const char *host, int64_t port, int out_fds[LISTEN_MAX], int *out_count,
                         int *out_port) must_check;
+/* The same on the first address that `host` means, for a server that takes one socket. */
+enum status listen_one(struct scope *sc, const char *host, int64_t port, int *out_fd, int *out_port) must_check;

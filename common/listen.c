@@ -1,4 +1,4 @@
-#include "api/listen.h"
+#include "common/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -48,12 +48,12 @@ static void set_port(struct sockaddr *address, int port)
         ((struct sockaddr_in *)address)->sin_port = htons((uint16_t)port);
 }
 
-static enum status open_all(struct scope *sc, const struct addrinfo *found, const char *host, int64_t port,
-                            int out_fds[LISTEN_MAX], int *out_count, int *out_port)
+static enum status open_all(struct scope *sc, const struct addrinfo *found, const char *host, int64_t port, int most,
+                            int *out_fds, int *out_count, int *out_port)
 {
     *out_count = 0;
     *out_port = (int)port;
-    for (const struct addrinfo *a = found; a && *out_count < LISTEN_MAX; a = a->ai_next) {
+    for (const struct addrinfo *a = found; a && *out_count < most; a = a->ai_next) {
         if (*out_port)
             set_port(a->ai_addr, *out_port);
         int fd = open_one(a);
@@ -68,14 +68,26 @@ static enum status open_all(struct scope *sc, const struct addrinfo *found, cons
     return STATUS_OK;
 }
 
-enum status listen_open(struct scope *sc, const char *host, int64_t port, int out_fds[LISTEN_MAX], int *out_count,
-                        int *out_port)
+static enum status open_most(struct scope *sc, const char *host, int64_t port, int most, int *out_fds, int *out_count,
+                             int *out_port)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found = NULL;
     int e = getaddrinfo(host, arena_printf(&sc->arena, "%lld", (long long)port), &hints, &found);
     if (e != 0)
         return fail(sc, STATUS_UNAVAILABLE, "cannot listen on %s: %s", host, gai_strerror(e));
-    enum status s = open_all(sc, found, host, port, out_fds, out_count, out_port);
+    enum status s = open_all(sc, found, host, port, most, out_fds, out_count, out_port);
     freeaddrinfo(found);
     return s;
+}
+
+enum status listen_open(struct scope *sc, const char *host, int64_t port, int out_fds[LISTEN_MAX], int *out_count,
+                        int *out_port)
+{
+    return open_most(sc, host, port, LISTEN_MAX, out_fds, out_count, out_port);
+}
+
+enum status listen_one(struct scope *sc, const char *host, int64_t port, int *out_fd, int *out_port)
+{
+    int count = 0;
+    return open_most(sc, host, port, 1, out_fd, &count, out_port);
 }
