@@ -1,5 +1,6 @@
 #include "common/json.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,8 +123,23 @@ void json_raw(struct text *t, const char *key, const char *json)
     text_puts(t, json && *json ? json : "null");
 }
 
+/* Of the escape whose backslash stands at `s`; cJSON takes four letters that are no number for a NUL, which would end
+ * the string. */
+static const char *find_escape_fault(const char *s, size_t len)
+{
+    if (len < 2 || s[1] == '\0')
+        return "ends or holds a NUL character inside an escape";
+    if (s[1] != 'u')
+        return NULL; /* the others cJSON knows */
+    for (size_t i = 2; i < 6; i++) {
+        if (i >= len || !isxdigit((unsigned char)s[i]))
+            return "holds an escape that is none";
+    }
+    return memcmp(s + 2, "0000", 4) == 0 ? "holds a NUL character" : NULL;
+}
+
 /* What cJSON lets pass but a strict reader must not: deep nesting, NUL (raw or escaped), raw control characters in
- * strings, and escaped surrogates that stand alone, which cJSON refuses by itself. */
+ * strings, and escapes that are none; escaped surrogates that stand alone it refuses by itself. */
 static const char *find_fault(const char *s, size_t len, size_t most_values)
 {
     size_t values = 1;
@@ -140,8 +156,9 @@ static const char *find_fault(const char *s, size_t len, size_t most_values)
                 in_string = false;
             if (c != '\\')
                 continue;
-            if (len - i > 5 && memcmp(s + i, "\\u0000", 6) == 0)
-                return "holds a NUL character";
+            const char *fault = find_escape_fault(s + i, len - i);
+            if (fault)
+                return fault;
             i++; /* whatever is escaped, a quote or a backslash among others */
         } else if (c == '"') {
             in_string = true;

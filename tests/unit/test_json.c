@@ -88,8 +88,13 @@ static void json_is_read_strictly(void **state)
             fail_msg("taken: %s", bad[i]);
     }
     assert_int_equal(parse("{\"a\":\"b\0c\"}", 11), STATUS_UNPROCESSABLE);
-    assert_int_equal(parse("\"\\\\u0000\"", 9), STATUS_OK); /* an escaped backslash, then plain letters */
-    assert_int_equal(parse("{}garbage", 2), STATUS_OK);     /* the length counts */
+    assert_int_equal(parse("\"\\\\u0000\"", 9), STATUS_OK);             /* an escaped backslash, then plain letters */
+    assert_int_equal(parse("\"a\\uzzzzb\"", 10), STATUS_UNPROCESSABLE); /* else the string would end at the a */
+    assert_int_equal(parse("\"a\\u12\"", 7), STATUS_UNPROCESSABLE);
+    assert_int_equal(parse("\"\\up\\\0.\"", 8), STATUS_UNPROCESSABLE); /* a NUL inside an escape */
+    assert_int_equal(parse("\"\\\0\"", 4), STATUS_UNPROCESSABLE);
+    assert_int_equal(parse("\"\\u00e9\\uD83D\\uDE00\"", 20), STATUS_OK);
+    assert_int_equal(parse("{}garbage", 2), STATUS_OK); /* the length counts */
 }
 
 static void nesting_has_a_limit(void **state)
