@@ -363,7 +363,9 @@ static void a_chunk_by_itself_has_no_more_tokens_than_were_counted(void **state)
         "unaffable internationalization, hyper-ventilation. Antidisestablishmentarianism!",
         "한국어라는말은아주길게이어붙여쓸수도있습니다 그리고 띄어쓰기도 합니다",
         "z\xE2\x80\x8Bzo@zz z\xCC\x81o\xCC\x81zoo", /* invisible characters and accents within words */
-        "吹雪の夜、梟は森の中で狩りをします。ナイト", "a[SEP]b [CLS] x[MASK]"};
+        "吹雪の夜、梟は森の中で狩りをします。ナイト",
+        "a[SEP]b [CLS] x[MASK]",
+        "eeKKKKKKKKKK\vK\x02\x01\bOn the KKKKK\fKKKKKKKK 'e two"}; /* control characters that divide no words */
     for (size_t i = 0; i < array_len(texts); i++) {
         for (size_t size = 4; size < 12; size++)
             check_by_model(t, texts[i], strlen(texts[i]), size);

@@ -81,7 +81,8 @@ static bool has_blank(const char *text, size_t from, size_t to)
         if (n == 0)
             n = 1;
         utf8proc_category_t category = cp < 0x80 ? UTF8PROC_CATEGORY_CN : utf8proc_category((utf8proc_int32_t)cp);
-        if (cp == ' ' || (cp >= '\t' && cp <= '\r') ||
+        /* Other control characters, form feeds among them, are dropped by the tokenizer and divide nothing. */
+        if (cp == ' ' || cp == '\t' || cp == '\n' || cp == '\r' ||
             (category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_ZP))
             return true;
     }
