@@ -88,6 +88,12 @@ def send(pids, number):
             pass
 
 
+def start(process):
+    """Unless what put another fault right has started it already."""
+    if process.child.poll() is not None:
+        process.start()
+
+
 # ---- what goes wrong: each returns what puts it right, or None
 
 class Faults:
@@ -107,22 +113,22 @@ class Faults:
     def kill_worker(self):
         worker = self.worker()
         worker.kill()
-        return worker.start
+        return lambda: start(worker)
 
     def kill_all_workers(self):
         for worker in self.stack.workers:
             worker.kill()
-        return lambda: [worker.start() for worker in self.stack.workers]
+        return lambda: [start(worker) for worker in self.stack.workers]
 
     def drain_worker(self):
         worker = self.worker()
         worker.stop()
-        return worker.start
+        return lambda: start(worker)
 
     def kill_api(self):
         api = self.rng.choice(self.stack.apis)
         api.kill()
-        return api.start
+        return lambda: start(api)
 
     def stop_worker(self):
         """Past its lease: others take over, then it comes back and believes that nothing happened."""
