@@ -42,7 +42,11 @@ struct health *health_new(struct api *api)
     struct health *h = must_calloc(1, sizeof *h);
     h->api = api;
     pthread_mutex_init(&h->lock, NULL);
-    pthread_cond_init(&h->wake, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&h->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     return h;
 }
 
@@ -50,7 +54,7 @@ struct health *health_new(struct api *api)
 static bool pause_until_next(struct health *h)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)(EVERY_MS % 1000) * 1000000;
     until.tv_sec += EVERY_MS / 1000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;

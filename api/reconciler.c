@@ -21,7 +21,7 @@ struct reconciler {
 static bool pause_seconds(struct reconciler *r, int64_t seconds)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until); /* a clock that is set back must not put the next round off */
     until.tv_sec += seconds;
     pthread_mutex_lock(&r->lock);
     int e = 0;
@@ -81,7 +81,11 @@ enum status reconciler_start(struct scope *sc, struct api *api, struct reconcile
     pthread_attr_t attributes;
     r->api = api;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->wake, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&r->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     int e = pthread_create(&r->thread, &attributes, reconcile, r);
