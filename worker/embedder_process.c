@@ -4,28 +4,61 @@
 #include "common/log.h"
 #include "worker/spawn.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#define FOLDER_PREFIX "opstream-worker."
+enum { NEW_FOLDER_SECONDS = 60 }; /* its worker may not have locked it yet */
 enum { FIRST_PAUSE_MS = 100, LONGEST_PAUSE_MS = 10000, LONG_LIFE_MS = 30000, END_MS = 2000, END_STEP_MS = 20 };
+
+/* The lock goes with its process, however that ends. */
+static void remove_if_deserted(int parent, const char *name)
+{
+    struct stat st;
+    scoped_fd int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) != 0 || st.st_uid != geteuid() || time(NULL) - st.st_mtime < NEW_FOLDER_SECONDS ||
+        flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return;
+    unlinkat(fd, "embed", 0);
+    unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+static void remove_deserted(const char *parent)
+{
+    DIR *dir = opendir(parent);
+    for (struct dirent *d; dir && (d = readdir(dir));) {
+        if (strncmp(d->d_name, FOLDER_PREFIX, strlen(FOLDER_PREFIX)) == 0)
+            remove_if_deserted(dirfd(dir), d->d_name);
+    }
+    if (dir)
+        closedir(dir);
+}
 
 enum status embedder_process_init(struct scope *sc, struct embedder_process *e)
 {
-    *e = (struct embedder_process){.pause_ms = FIRST_PAUSE_MS};
+    *e = (struct embedder_process){.pause_ms = FIRST_PAUSE_MS, .folder_fd = -1};
     const char *candidates[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
     for (size_t i = 0; i < array_len(candidates); i++) {
         if (!candidates[i] || *candidates[i] != '/')
             continue;
-        int len = snprintf(e->folder, sizeof e->folder, "%s/opstream-worker.XXXXXX", candidates[i]);
+        int len = snprintf(e->folder, sizeof e->folder, "%s/" FOLDER_PREFIX "XXXXXX", candidates[i]);
         if (len < 0 || (size_t)len >= sizeof e->folder - 8 || !mkdtemp(e->folder))
             continue;
         snprintf(e->socket, sizeof e->socket, "%s/embed", e->folder);
+        e->folder_fd = open(e->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (e->folder_fd >= 0 && flock(e->folder_fd, LOCK_EX | LOCK_NB) != 0)
+            log_debug("folder_not_locked", log_text("reason", strerror(errno)));
+        remove_deserted(candidates[i]);
         return STATUS_OK;
     }
     e->folder[0] = '\0';
@@ -79,6 +112,8 @@ void embedder_process_done(struct embedder_process *e)
     if (*e->folder) {
         unlink(e->socket);
         rmdir(e->folder);
+        close_scoped_fd(&e->folder_fd);
+        e->folder_fd = -1;
     }
     e->folder[0] = '\0';
 }

@@ -7,13 +7,14 @@
 #include <sys/types.h>
 
 struct embedder_process {
-    char folder[96]; /* private; removed at the end */
+    char folder[96]; /* private; removed at the end, or by the next worker if this one is killed */
+    int folder_fd;   /* holds a lock on it while this worker lives */
     char socket[112];
     pid_t pid; /* 0 = not running */
     int64_t start_at_ms, started_ms, pause_ms;
 };
 
-/* Makes the folder. STATUS_UNAVAILABLE when none can be made. */
+/* Makes the folder, and removes those of workers that were killed. STATUS_UNAVAILABLE when none can be made. */
 enum status embedder_process_init(struct scope *sc, struct embedder_process *e) must_check;
 /* Starts it when it is not running and its pause is over. */
 void embedder_process_start(struct embedder_process *e);

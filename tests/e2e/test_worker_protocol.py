@@ -502,3 +502,18 @@ def test_help_and_version_are_told():
     for option, words in (("--help", "WORKER_CONCURRENCY"), ("--version", "opstream-worker ")):
         done = subprocess.run([WORKER, option], env={}, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0 and words in done.stdout
+
+
+def test_the_folder_of_a_killed_worker_is_removed_by_the_next_one_and_no_living_ones(start):
+    living, killed = start().ready(), None
+    held = set(os.listdir(living.sockets))
+    assert len(held) == 1
+    killed = start().ready()
+    deserted = set(os.listdir(living.sockets)) - held
+    killed.end(signal.SIGKILL)
+    for name in held | deserted:
+        os.utime(living.sockets / name, (0, 0))
+    start().ready()
+    left = set(os.listdir(living.sockets))
+    assert held <= left and not deserted & left
+    assert (living.sockets / held.pop() / "embed").is_socket()
