@@ -209,6 +209,63 @@ static void a_plain_statement_takes_no_second_one(void **state)
     assert_int_equal(rows_in_table(), 0);
 }
 
+static const char kept_sql[] = "SELECT n FROM t WHERE n >= $1::integer ORDER BY n";
+
+static int64_t first_kept(const char *least)
+{
+    scoped(PGresult) *rows = NULL;
+    assert_ok(db_run_kept(&store.sc, store.db, kept_sql, &rows, least));
+    return PQntuples(rows) ? db_int(rows, 0, "n", -1) : -1;
+}
+
+static int64_t prepared_here(void)
+{
+    scoped(PGresult) *rows = NULL;
+    assert_ok(db_run(&store.sc, store.db, "SELECT count(*) AS n FROM pg_prepared_statements", &rows));
+    return db_int(rows, 0, "n", -1);
+}
+
+static void a_kept_statement_is_prepared_once_and_survives_its_loss(void **state)
+{
+    (void)state;
+    store_sql("INSERT INTO t VALUES (3), (5)");
+    db_disconnect(store.db);
+    assert_int_equal(first_kept("1"), 3);
+    assert_int_equal(first_kept("4"), 5);
+    assert_int_equal(prepared_here(), 1);
+    assert_ok(db_run(&store.sc, store.db, "DEALLOCATE ALL", NULL)); /* as a pooler that gives us another session */
+    assert_int_equal(first_kept("4"), 5);
+    assert_int_equal(first_kept("6"), -1);
+    db_disconnect(store.db);
+    assert_int_equal(first_kept("1"), 3);
+    assert_ok(db_begin(&store.sc, store.db));
+    assert_int_equal(first_kept("1"), 3);
+    assert_ok(db_commit(&store.sc, store.db));
+}
+
+static enum status run_pair(const char *first, const char *second, PGresult **out)
+{
+    return db_query_pair(&store.sc, store.db, &(struct db_statement){.sql = first},
+                         &(struct db_statement){.sql = second}, out);
+}
+
+static void a_pair_is_one_transaction_and_a_failed_one_leaves_nothing(void **state)
+{
+    (void)state;
+    scoped(PGresult) *rows = NULL, *after = NULL;
+    assert_ok(run_pair("SELECT set_config('work_mem', '7MB', true)", "SELECT current_setting('work_mem') AS v", &rows));
+    assert_string_equal(db_text(rows, 0, "v"), "7MB");
+    assert_ok(db_run(&store.sc, store.db, "SELECT current_setting('work_mem') AS v", &after));
+    assert_string_not_equal(db_text(after, 0, "v"), "7MB");
+    scoped(PGresult) *none = NULL;
+    assert_status(STATUS_INVALID, run_pair("INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (100)", &none));
+    assert_status(STATUS_NOT_FOUND, run_pair("SELECT * FROM nowhere", "INSERT INTO t VALUES (2)", &none));
+    assert_null(none);
+    assert_int_equal(rows_in_table(), 0);
+    scoped(PGresult) *again = NULL;
+    assert_ok(db_run(&store.sc, store.db, "SELECT 1 AS n", &again)); /* the connection is as good as before */
+}
+
 #define test(name) cmocka_unit_test_setup(name, make_table)
 
 int main(void)
@@ -226,6 +283,8 @@ int main(void)
         test(a_server_that_is_not_there_is_unavailable),
         test(a_copy_is_all_or_nothing),
         test(a_script_is_all_or_nothing),
+        test(a_kept_statement_is_prepared_once_and_survives_its_loss),
+        test(a_pair_is_one_transaction_and_a_failed_one_leaves_nothing),
         test(a_plain_statement_takes_no_second_one),
     };
     return cmocka_run_group_tests(tests, store_setup_empty, store_teardown);
