@@ -77,6 +77,8 @@ def test_events_have_the_shape_that_the_front_end_reads(indexed):
         assert event["data"]["operation_id"] == indexed.operation["id"]
         assert event["data"]["collection_id"] == indexed.collection["id"]
         assert not isinstance(event.get("message"), str), "a string named message hides the frame from the front end"
+    scanning, scanned = (next(e["data"] for e in indexed.events[0] if e["type"] == kind) for kind in ("scanning_documents", "scanning_completed"))
+    assert scanning["status"] == "scanning" and scanned["status"] == "processing"
     processed = [e["data"] for e in indexed.events[0] if e["type"] == "document_processed"]
     for data in processed:
         assert data["failed"] <= data["processed"] <= data["total"]

@@ -229,6 +229,7 @@ static void report(struct scope *sc, struct ingest *in)
 {
     scoped_text t = {0};
     json_open(&t, NULL, '{');
+    json_text(&t, "status", "scanning");
     json_text(&t, "stage", "scanning");
     json_int(&t, "files_found", in->found);
     json_close(&t, '}');
@@ -265,6 +266,7 @@ static void announce(struct scope *sc, struct ingest *in, int64_t pending, int64
 {
     scoped_text t = {0};
     json_open(&t, NULL, '{');
+    json_text(&t, "status", "processing");
     json_int(&t, "total_files_found", in->found);
     json_int(&t, "new_documents_registered", in->registered);
     json_int(&t, "documents_updated", in->updated);
@@ -277,6 +279,7 @@ static void announce(struct scope *sc, struct ingest *in, int64_t pending, int64
     task_event(sc, in->task, "scanning_completed", 0, NULL, text_str(&t), TASK_EVENT_ALWAYS);
     text_clear(&t);
     json_open(&t, NULL, '{');
+    json_text(&t, "status", "processing");
     json_int(&t, "documents_to_process", pending);
     json_close(&t, '}');
     if (in->task->type == OPERATION_INDEX)
@@ -322,6 +325,7 @@ enum status ingest_scan(struct scope *sc, struct ingest *in)
     int64_t started_ms = clock_monotonic_ms(), pending = 0;
     scoped_text t = {0};
     json_open(&t, NULL, '{');
+    json_text(&t, "status", "scanning");
     json_text(&t, "stage", "scanning");
     json_text(&t, "source", in->source.path);
     json_close(&t, '}');
