@@ -203,6 +203,7 @@ def test_adding_a_source_takes_the_collection_and_a_second_is_told_by_whom(api, 
 @pytest.mark.parametrize("body", [
     {"sourceType": "directory", "sourceConfig": {"path": "{}"}}, {"sourcePath": "{}"}, {"source_config": {"path": "{}"}, "secrets": {"a": "b"}, "config": {"x": 1}},
     {"source_type": "directory", "source_config": {"path": "{}", "include_patterns": ["*.txt"], "exclude_patterns": []}, "unknown": 1},
+    {"source_config": {"path": "{}"}, "source_path": ""},
 ])
 def test_sources_go_by_all_their_names(api, me, body):
     def filled(value):
@@ -218,7 +219,8 @@ def test_sources_go_by_all_their_names(api, me, body):
     ({}, 400), ({"source_type": "git", "source_config": {"url": "x"}}, 400), ({"source_config": {}}, 400), ({"source_path": "docs"}, 400), ({"source_path": "/etc"}, 400),
     ({"source_path": "/"}, 400), ({"source_config": {"path": 7}}, 400), ({"source_path": 7}, 422), ({"source_config": []}, 422), ({"source_type": 1}, 422),
     ({"source_config": {"path": "{}", "recursive": "yes"}}, 400), ({"source_config": {"path": "{}", "include_patterns": "*.md"}}, 400), ({"source_path": "{}/nothing"}, 400),
-    ({"source_path": "{}/../letters"}, 400), ({"source_path": "{}-elsewhere"}, 400),
+    ({"source_path": "{}/../letters"}, 400), ({"source_path": "{}-elsewhere"}, 400), ({"source_path": ""}, 400), ({"source_config": {}, "source_path": ""}, 400),
+    ({"source_type": "web", "source_config": {}, "source_path": ""}, 400),
 ])
 def test_bad_sources_are_refused_and_leave_the_collection_alone(api, me, body, status):
     made = rows.ready_collection(api, me)
