@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { PREVIEW_MS = 3000, PREVIEW_FILES_SHOWN = 1000, PREVIEW_WARNINGS = 20 };
+enum { PREVIEW_MS = 3000, PREVIEW_FILES_SHOWN = 1000, PREVIEW_WARNINGS = 20, SCAN_TOLD_SECONDS = 300 };
 
 enum status system_status(struct request *r)
 {
@@ -158,15 +158,56 @@ static enum status preview_file(struct scope *sc, void *context, const struct so
     return STATUS_OK;
 }
 
-static void write_preview(struct request *r, const char *path, const struct scan_totals *totals, struct preview *p)
+/* /ws/directory-scan/{scan_id} lets in whom this key names; a scan that another user has named already stays his. */
+static bool name_scan(struct request *r, const char *scan_id)
 {
-    char scan_id[37];
-    uuid_make(scan_id);
+    scoped(redisReply) *set = NULL;
+    scoped(redisReply) *owner = NULL;
+    const char *key = redis_key(r->sc, r->events, "directory-scan:%s:user", scan_id);
+    const char *user = arena_printf(&r->sc->arena, "%lld", (long long)r->user.id);
+    enum status s = redis_run(r->sc, r->events, &set, "SET %s %s NX EX %d", key, user, SCAN_TOLD_SECONDS);
+    if (s == STATUS_OK)
+        s = redis_run(r->sc, r->events, &owner, "GET %s", key);
+    scope_forgive(r->sc); /* without Redis the answer itself tells all */
+    return s == STATUS_OK && owner->type == REDIS_REPLY_STRING && strcmp(owner->str, user) == 0;
+}
+
+/* Kept for sockets that open after the answer, published to those that are there. */
+static void tell_scan(struct request *r, const char *scan_id, const struct scan_totals *totals)
+{
+    char now[28];
+    clock_iso(now);
+    scoped_text t = {0};
+    scoped(redisReply) *kept = NULL;
+    scoped(redisReply) *told = NULL;
+    json_open(&t, NULL, '{');
+    json_text(&t, "timestamp", now);
+    json_text(&t, "type", "completed");
+    json_text(&t, "scan_id", scan_id);
+    json_open(&t, "data", '{');
+    json_int(&t, "total_files", totals->files);
+    json_int(&t, "total_size", totals->bytes);
+    json_int(&t, "percentage", 100);
+    json_close(&t, '}');
+    json_close(&t, '}');
+    enum status s = redis_run(r->sc, r->events, &kept, "SET %s %s EX %d",
+                              redis_key(r->sc, r->events, "directory-scan:%s:last", scan_id), text_str(&t),
+                              SCAN_TOLD_SECONDS);
+    if (s == STATUS_OK)
+        s = redis_run(r->sc, r->events, &told, "PUBLISH %s %s",
+                      redis_key(r->sc, r->events, "directory-scan:%s", scan_id), text_str(&t));
+    (void)s;
+    scope_forgive(r->sc);
+}
+
+static void write_preview(struct request *r, const char *path, const char *scan_id, const struct scan_totals *totals,
+                          struct preview *p)
+{
     if (totals->cut)
         json_text(&p->warnings, NULL, totals->cut);
     struct text *t = reply_json(r, 200);
     json_open(t, NULL, '{');
-    json_text(t, "scan_id", json_get_text(r->json, "scan_id", scan_id));
+    json_text(t, "scan_id", scan_id);
     json_text(t, "path", path);
     json_open(t, "files", '[');
     text_puts(t, text_str(&p->files));
@@ -182,10 +223,13 @@ static void write_preview(struct request *r, const char *path, const struct scan
 enum status directory_scan_preview(struct request *r)
 {
     struct scan_totals totals;
-    const char *path = json_get_text(r->json, "path", "");
+    char made_id[37];
+    uuid_make(made_id);
+    const char *path = json_get_text(r->json, "path", ""), *scan_id = json_get_text(r->json, "scan_id", made_id);
     enum status s = source_request_may_read(r->sc, r->db, r->api->settings, &r->user, path);
     if (s != STATUS_OK)
         return s;
+    bool is_told = name_scan(r, scan_id);
     struct preview p = {0};
     struct scan_request scan = {
         .roots = r->api->settings->source_roots,
@@ -199,7 +243,9 @@ enum status directory_scan_preview(struct request *r)
     };
     s = scan_run(r->sc, &scan, &totals);
     if (s == STATUS_OK)
-        write_preview(r, path, &totals, &p);
+        write_preview(r, path, scan_id, &totals, &p);
+    if (s == STATUS_OK && is_told)
+        tell_scan(r, scan_id, &totals);
     text_free(&p.files);
     text_free(&p.warnings);
     return s;

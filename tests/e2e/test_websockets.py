@@ -12,6 +12,7 @@ import time
 import uuid
 
 import pytest
+from support.client import Client
 from support.stack import ROOT, Stack, wait_for
 from support.ws import BINARY, CLOSE, PING, PONG, TEXT, Closed, Cut, WebSocket, frame
 
@@ -710,6 +711,23 @@ def test_a_directory_scan_forwards_its_progress_to_its_user_alone(stack, api, us
     assert ws.next() == json.loads(message)
     ws.close()
     assert refused(api, "/ws/directory-scan/" + scan, token=User(stack).token)[0] == 1008
+
+
+def test_a_preview_is_told_to_the_socket_of_its_scan(stack, user):
+    folder, scan = os.path.join(stack.roots, uuid.uuid4().hex), str(uuid.uuid4())
+    os.mkdir(folder)
+    with open(os.path.join(folder, "a.txt"), "wb") as file:
+        file.write(b"hello")
+    made = Client(stack.apis[0].url, user.token).must("POST", "/api/v2/directory-scan/preview", {"path": folder, "scan_id": scan})
+    assert made["total_files"] == 1
+    other = stack.apis[-1]
+    for by in ("query", "subprotocol"):
+        ws = user.open(other, "/ws/directory-scan/" + scan, by=by)
+        told = ws.next()
+        assert told["type"] == "completed" and told["scan_id"] == scan
+        assert told["data"] == {"total_files": 1, "total_size": 5, "percentage": 100}
+        ws.close()
+    assert refused(other, "/ws/directory-scan/" + scan, token=User(stack).token)[0] == 1008
 
 
 # --- what operators see
