@@ -44,7 +44,7 @@ static int64_t total_of(const cJSON *data)
 
 static int64_t processed_of(const cJSON *data)
 {
-    return number(data, (const char *const[]){"processed_files", "processed", "removed", NULL});
+    return number(data, (const char *const[]){"processed_files", "processed", "documents_processed", "removed", NULL});
 }
 
 static void put_number(struct text *json, const char *key, int64_t n)

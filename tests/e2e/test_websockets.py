@@ -478,6 +478,17 @@ def test_flat_frames(api, user, operation, publish):
     ws.close()
 
 
+def test_flat_counts_never_go_back(api, user, operation, publish):
+    publish(operation, "scanning_completed", data={"total_files_found": 3})
+    publish(operation, "document_processed", data={"processed": 3, "failed": 0, "total": 3, "current_file": "c.txt"})
+    publish(operation, "append_completed", data={"documents_processed": 3, "total_files_found": 3})
+    publish(operation, "operation_completed", status="completed", data={"status": "completed"})
+    ws = user.open(api, operation.path + "?format=flat")
+    counts = [f["processed_files"] for f in ws.until("operation_completed") if "processed_files" in f]
+    assert counts[0] == 0 and counts == sorted(counts) and counts[-1] == 3
+    ws.close()
+
+
 # --- what a client says
 
 def test_pings_of_both_kinds_are_answered(api, user):
