@@ -1,17 +1,17 @@
 # Opstream. `make help` lists the targets. Everything that is built goes below build/; SAN=address,undefined or SAN=thread builds a flavour
-# of its own beside the plain one.
+# of its own beside the plain one, FAULTS=1 one with fault points (common/fault.h).
 
 SHELL    := /bin/bash
 CC       ?= gcc
 comma    := ,
-FLAVOUR  := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),plain)$(if $(filter clang%,$(notdir $(CC))),-clang)
+FLAVOUR  := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),plain)$(if $(FAULTS),-faults)$(if $(filter clang%,$(notdir $(CC))),-clang)
 BUILD    := build/$(FLAVOUR)
 BIN      := $(if $(filter plain,$(FLAVOUR)),build/bin,$(BUILD)/bin)
 PG_INC   := $(shell pg_config --includedir 2>/dev/null)
 
 WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef
 HARDEN   := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1,-O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong)
-CFLAGS   := -std=gnu17 -D_GNU_SOURCE -g -I. -isystem $(PG_INC) $(if $(wildcard /usr/include/libxml2),-isystem /usr/include/libxml2) -fPIE -pthread $(WARN) $(HARDEN)
+CFLAGS   := -std=gnu17 -D_GNU_SOURCE $(if $(FAULTS),-DOPSTREAM_FAULTS) -g -I. -isystem $(PG_INC) $(if $(wildcard /usr/include/libxml2),-isystem /usr/include/libxml2) -fPIE -pthread $(WARN) $(HARDEN)
 LDFLAGS  := -pie -pthread $(if $(SAN),-fsanitize=$(SAN)) -Wl,-z,relro,-z,now
 LIBS_COMMON := -lpq -lhiredis -lcjson -lssl -lcrypto -largon2 -lcrypt -lm
 LIBS_API := -lmicrohttpd -lwebsockets -luv -lcurl -lz

@@ -27,20 +27,26 @@ static const struct {
 };
 
 /* What else a process needs; a name that ends in * stands for all that begin so. */
-static const char *const plain_names[] = {"PATH",
-                                          "HOME",
-                                          "LANG",
-                                          "LC_*",
-                                          "TZ",
-                                          "TMPDIR",
-                                          "XDG_RUNTIME_DIR",
-                                          "LD_LIBRARY_PATH",
-                                          "CUDA_*",
-                                          "NVIDIA_*",
-                                          "ASAN_OPTIONS",
-                                          "LSAN_OPTIONS",
-                                          "UBSAN_OPTIONS",
-                                          "TSAN_OPTIONS"};
+static const char *const plain_names[] = {
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_*",
+    "TZ",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_*",
+    "NVIDIA_*",
+    "ASAN_OPTIONS",
+    "LSAN_OPTIONS",
+    "UBSAN_OPTIONS",
+    "TSAN_OPTIONS",
+#ifdef OPSTREAM_FAULTS
+    "FAULT",
+    "FAULT_DIR",
+#endif
+};
 
 static bool is_named(const char *entry, const char *name)
 {

@@ -2,6 +2,7 @@
 
 #include "build/queries.h"
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/message.h"
 #include "common/store/operation_store.h"
@@ -414,6 +415,8 @@ static enum status finish(struct task *task, const struct task_end *end)
 
 static void announce_end(const struct task *task)
 {
+    if (FAULT(AFTER_FINAL_BEFORE_ANNOUNCE, task->operation_id))
+        return;
     struct scope sc;
     scope_init(&sc, task->operation_id);
     if (operation_store_announce(&sc, task->db, task->events, task->operation_id) != STATUS_OK)

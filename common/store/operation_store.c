@@ -1,6 +1,7 @@
 #include "common/store/operation_store.h"
 
 #include "build/queries.h"
+#include "common/fault.h"
 #include "common/json.h"
 #include "common/message.h"
 #include "common/metrics.h"
@@ -96,6 +97,8 @@ enum status operation_store_active(struct scope *sc, struct db *db, int64_t coll
 
 void operation_store_push(struct scope *sc, struct redis *queue_redis, const struct operation_ref *o)
 {
+    if (FAULT(AFTER_COMMIT_BEFORE_PUSH, o->uuid))
+        return;
     struct scope own; /* a failure here is no problem of the caller's */
     scope_init(&own, sc->trace_id);
     if (redis_push(&own, queue_redis, o->queue, o->uuid) != STATUS_OK)

@@ -1,5 +1,6 @@
 #include "worker/tasks/ingest.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/source/directory.h"
@@ -111,6 +112,7 @@ static enum status read_document(struct scope *sc, struct ingest *in, struct gro
         in->chunk_note = arena_strdup(&sc->arena, note); /* it outlives the group */
     if (d->count == 0)
         give_up_on(d, "there is no text in it", "permanent");
+    (void)FAULT(MID_DOCUMENT, d->from->name);
     return STATUS_OK;
 }
 
@@ -389,6 +391,7 @@ static enum status write_group(struct scope *sc, struct ingest *in, struct group
         if (s == STATUS_OK)
             s = settle_document(&g->sc, in, d, from[i], &change);
     }
+    (void)FAULT(BEFORE_DOCUMENT_COMMIT, in->task->operation_id);
     if (s == STATUS_OK)
         s = commit(&g->sc, in, &change, dim > 0 && !in->has_generation);
     if (s != STATUS_OK) {

@@ -1,0 +1,87 @@
+#include "worker/supervisor_state.h"
+
+#include "build/queries.h"
+#include "common/clock.h"
+#include "common/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    CHECK_MS = 1000,   /* between two looks at the rows of running operations */
+    ORPHANS_MS = 5000, /* between two looks for operations that are ours without our knowing */
+};
+
+static struct slot *slot_of_task(struct supervisor *w, const char *task_id)
+{
+    for (size_t i = 0; i < w->slot_count; i++) {
+        if (w->slots[i].state == SLOT_BUSY && strcmp(w->slots[i].task_id, task_id) == 0)
+            return &w->slots[i];
+    }
+    return NULL;
+}
+
+static int64_t cancel_grace_ms(const struct settings *s)
+{
+    int64_t ms = s->cancel_grace_seconds * 1000;
+    return ms > 8000 ? 8000 : ms; /* whatever is set, a cancelled child is gone within ten seconds */
+}
+
+static void put_task(struct text *list, const char *task_id)
+{
+    text_printf(list, "%s%s", list->len > 1 ? "," : "", task_id);
+}
+
+void check_rows(struct supervisor *w)
+{
+    w->check_at_ms = clock_monotonic_ms() + CHECK_MS;
+    scoped_text list = {0};
+    text_putc(&list, '{');
+    for (size_t i = 0; i < w->slot_count; i++) {
+        if (w->slots[i].state == SLOT_BUSY && w->slots[i].stop == STOP_NONE)
+            put_task(&list, w->slots[i].task_id);
+    }
+    if (list.len == 1)
+        return;
+    text_putc(&list, '}');
+    struct scope sc;
+    scope_init(&sc, NULL);
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(&sc, w->db, SQL_OPERATIONS_NOT_HELD, &rows, list.data);
+    for (int r = 0; s == STATUS_OK && r < PQntuples(rows); r++) {
+        struct slot *slot = slot_of_task(w, db_text(rows, r, "id"));
+        if (!slot)
+            continue;
+        log_info("task_told_to_stop", log_text("operation", slot->operation_id), log_text("task", slot->task_id));
+        slot_stop(slot, STOP_LOST, cancel_grace_ms(w->settings));
+    }
+    scope_done(&sc);
+}
+
+/* A claim whose answer got lost, or came when nobody waited for it any more, left an operation with us that no child
+ * works on, and no lease would ever lapse for it. */
+void check_orphans(struct supervisor *w)
+{
+    w->orphans_at_ms = clock_monotonic_ms() + ORPHANS_MS;
+    scoped_text known = {0};
+    text_putc(&known, '{');
+    for (size_t i = 0; i < w->slot_count; i++) {
+        if (slot_has_task(&w->slots[i]))
+            put_task(&known, w->slots[i].task_id);
+    }
+    for (size_t i = 0; i < w->owed_count; i++)
+        put_task(&known, w->owed[i].task_id);
+    text_putc(&known, '}');
+    struct scope sc;
+    scope_init(&sc, NULL);
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(&sc, w->db, SQL_OPERATIONS_ORPHANED, &rows, w->worker_id, known.data);
+    for (int r = 0; s == STATUS_OK && r < PQntuples(rows); r++) {
+        struct hand_back give = {.class = ERROR_NONE, .reason = "the answer to its claim was lost"};
+        snprintf(give.operation_id, sizeof give.operation_id, "%s", db_text(rows, r, "uuid"));
+        snprintf(give.task_id, sizeof give.task_id, "%s", db_text(rows, r, "task_id"));
+        log_warning("operation_orphaned", log_text("operation", give.operation_id), log_text("task", give.task_id));
+        give_back(w, &give);
+    }
+    scope_done(&sc);
+}
