@@ -152,6 +152,10 @@ enum status operations_cancel(struct request *r)
     if (s != STATUS_OK)
         return s;
     metrics_add(METRIC_OPERATIONS, operation.type, "cancelled", 1);
+    log_info("operation_cancelled", log_text("operation", operation.uuid), log_int("user", r->user.id),
+             log_text("was", worker ? "processing" : "pending"), log_text("worker", worker),
+             log_int("attempt", operation.attempt), log_text("type", operation.type),
+             log_text("correlation_id", r->sc->trace_id));
     tell_about_cancel(r, &operation, worker);
     s = operation_view_find(r->sc, r->db, r->params[0], &after);
     if (s == STATUS_OK)
