@@ -3,8 +3,8 @@
 #include "common/message.h"
 #include "common/store/operation_store.h"
 #include "sql/migrate.h"
+#include "worker/listing.h"
 #include "worker/operator.h"
-#include "worker/table.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -56,7 +56,7 @@ static enum status refuse_held(struct scope *sc, const struct requeue *q)
                 "lease is good. It needs no help; --force takes it from there: what that attempt has not committed is "
                 "done again",
                 q->uuid, fact(q, "attempt"), db_real(q->found, 0, "percent", 0),
-                table_age(&sc->arena, db_real(q->found, 0, "seconds", 0)), fact(q, "worker_id"), fact(q, "pid"),
+                listing_age(&sc->arena, db_real(q->found, 0, "seconds", 0)), fact(q, "worker_id"), fact(q, "pid"),
                 fact(q, "host"));
 }
 

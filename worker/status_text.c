@@ -1,7 +1,7 @@
 #include "worker/status.h"
 
 #include "common/json.h"
-#include "worker/table.h"
+#include "worker/listing.h"
 
 #include <string.h>
 
@@ -27,7 +27,8 @@ static void put_rest(struct text *out, int64_t total, int shown)
 
 static const char *lease_of(struct arena *arena, double seconds)
 {
-    return seconds < 0 ? arena_printf(arena, "LAPSED %s ago", table_age(arena, -seconds)) : table_age(arena, seconds);
+    return seconds < 0 ? arena_printf(arena, "LAPSED %s ago", listing_age(arena, -seconds))
+                       : listing_age(arena, seconds);
 }
 
 /* What the worker itself shows in Redis; a row alone does not tell of children that do not start. */
@@ -66,36 +67,36 @@ static bool begins_group(const PGresult *rows, int row)
 
 static void put_group(struct text *out, const struct status_report *r, int from, int to)
 {
-    static const struct table_column columns[] = {{"WORKER (host and a number of its own)", false, 24, true},
-                                                  {"PID", true, 0, false},
-                                                  {"VERSION", false, 6, false},
-                                                  {"UP", true, 0, false},
-                                                  {"LEASE", true, 0, false},
-                                                  {"STATE", false, 0, false},
-                                                  {"SLOTS", true, 0, false},
-                                                  {"CHILDREN", false, 8, false}};
-    struct table t = table_new(r->arena, columns, array_len(columns));
+    static const struct listing_column columns[] = {{"WORKER (host and a number of its own)", false, 24, true},
+                                                    {"PID", true, 0, false},
+                                                    {"VERSION", false, 6, false},
+                                                    {"UP", true, 0, false},
+                                                    {"LEASE", true, 0, false},
+                                                    {"STATE", false, 0, false},
+                                                    {"SLOTS", true, 0, false},
+                                                    {"CHILDREN", false, 8, false}};
+    struct listing t = listing_new(r->arena, columns, array_len(columns));
     for (int i = from; i < to; i++) {
         double lease = db_real(r->workers, i, "lease_seconds", 0);
         const char *cells[] = {
             db_text(r->workers, i, "id"),
             db_text(r->workers, i, "pid"),
             db_text(r->workers, i, "version"),
-            table_age(r->arena, db_real(r->workers, i, "up_seconds", 0)),
+            listing_age(r->arena, db_real(r->workers, i, "up_seconds", 0)),
             lease_of(r->arena, lease),
             lease < 0                            ? "lost"
             : db_bool(r->workers, i, "draining") ? "drains"
                                                  : "works",
             arena_printf(r->arena, "%s/%s", db_text(r->workers, i, "busy"), db_text(r->workers, i, "slots")),
             children_of(r->arena, r->redis.doing[i])};
-        table_add(&t, cells);
+        listing_add(&t, cells);
     }
-    table_line(out, r->arena,
-               arena_printf(r->arena, "queues %s; models %s; devices %s", or_dash(db_text(r->workers, from, "queues")),
-                            or_dash(db_text(r->workers, from, "models")),
-                            or_dash(db_text(r->workers, from, "devices"))));
-    table_print(out, &t);
-    table_done(&t);
+    listing_line(
+        out, r->arena,
+        arena_printf(r->arena, "queues %s; models %s; devices %s", or_dash(db_text(r->workers, from, "queues")),
+                     or_dash(db_text(r->workers, from, "models")), or_dash(db_text(r->workers, from, "devices"))));
+    listing_print(out, &t);
+    listing_done(&t);
 }
 
 static void put_workers(struct text *out, const struct status_report *r)
@@ -122,11 +123,11 @@ static const char *holder_of(const struct status_report *r, int row)
 
 static void put_running(struct text *out, const struct status_report *r)
 {
-    static const struct table_column columns[] = {
+    static const struct listing_column columns[] = {
         {"OPERATION", false, 0, false}, {"TYPE", false, 7, false}, {"COLLECTION", false, 12, false},
         {"ATTEMPT", true, 0, false},    {"%", true, 0, false},     {"FOR", true, 0, false},
         {"WORKER", false, 14, true}};
-    struct table t = table_new(r->arena, columns, array_len(columns));
+    struct listing t = listing_new(r->arena, columns, array_len(columns));
     int count = PQntuples(r->running);
     int64_t total = count ? db_int(r->running, 0, "total_rows", 0) : 0;
     int shown = count > SHOWN_RUNNING ? SHOWN_RUNNING : count;
@@ -136,22 +137,22 @@ static void put_running(struct text *out, const struct status_report *r)
                                or_dash(db_text(r->running, i, "collection")),
                                db_text(r->running, i, "attempt"),
                                arena_printf(r->arena, "%.1f", db_real(r->running, i, "percent", 0)),
-                               table_age(r->arena, db_real(r->running, i, "seconds", 0)),
+                               listing_age(r->arena, db_real(r->running, i, "seconds", 0)),
                                holder_of(r, i)};
-        table_add(&t, cells);
+        listing_add(&t, cells);
     }
     head(out, "RUNNING", total);
-    table_print(out, &t);
+    listing_print(out, &t);
     put_rest(out, total, shown);
-    table_done(&t);
+    listing_done(&t);
 }
 
 static void put_waiting(struct text *out, const struct status_report *r)
 {
-    static const struct table_column columns[] = {{"OPERATION", false, 0, false},   {"TYPE", false, 7, false},
-                                                  {"COLLECTION", false, 10, false}, {"FAILURES", true, 0, false},
-                                                  {"NEXT TRY IN", true, 0, false},  {"REASON", false, 16, false}};
-    struct table t = table_new(r->arena, columns, array_len(columns));
+    static const struct listing_column columns[] = {{"OPERATION", false, 0, false},   {"TYPE", false, 7, false},
+                                                    {"COLLECTION", false, 10, false}, {"FAILURES", true, 0, false},
+                                                    {"NEXT TRY IN", true, 0, false},  {"REASON", false, 16, false}};
+    struct listing t = listing_new(r->arena, columns, array_len(columns));
     int count = PQntuples(r->waiting);
     int64_t total = count ? db_int(r->waiting, 0, "total_rows", 0) : 0;
     int shown = count > SHOWN_WAITING ? SHOWN_WAITING : count;
@@ -162,31 +163,31 @@ static void put_waiting(struct text *out, const struct status_report *r)
                                or_dash(db_text(r->waiting, i, "collection")),
                                arena_printf(r->arena, "%s of %s", db_text(r->waiting, i, "failures"),
                                             db_text(r->waiting, i, "max_attempts")),
-                               seconds <= 0 ? "due" : table_age(r->arena, seconds),
+                               seconds <= 0 ? "due" : listing_age(r->arena, seconds),
                                or_dash(db_text(r->waiting, i, "reason"))};
-        table_add(&t, cells);
+        listing_add(&t, cells);
     }
     head(out, "WAITING FOR ANOTHER TRY", total);
-    table_print(out, &t);
+    listing_print(out, &t);
     put_rest(out, total, shown);
-    table_done(&t);
+    listing_done(&t);
 }
 
 /* ---- queues, Redis ---- */
 
 static const char *age_or_dash(struct arena *arena, const PGresult *rows, int row)
 {
-    return db_text(rows, row, "oldest_seconds") ? table_age(arena, db_real(rows, row, "oldest_seconds", 0)) : "-";
+    return db_text(rows, row, "oldest_seconds") ? listing_age(arena, db_real(rows, row, "oldest_seconds", 0)) : "-";
 }
 
 static void put_queues(struct text *out, const struct status_report *r)
 {
-    static const struct table_column columns[] = {
+    static const struct listing_column columns[] = {
         {"QUEUE", false, 16, false},   {"DUE", true, 0, false},    {"LATER", true, 0, false},
         {"RUNNING", true, 0, false},   {"OLDEST", true, 0, false}, {"IN REDIS", true, 0, false},
         {"TAKEN BY", false, 0, false},
     };
-    struct table t = table_new(r->arena, columns, array_len(columns));
+    struct listing t = listing_new(r->arena, columns, array_len(columns));
     for (int i = 0; i < PQntuples(r->queues); i++) {
         int64_t workers = db_int(r->queues, i, "workers", 0);
         const char *cells[] = {
@@ -198,11 +199,11 @@ static void put_queues(struct text *out, const struct status_report *r)
             r->redis.lengths[i] < 0 ? "?" : arena_printf(r->arena, "%lld", (long long)r->redis.lengths[i]),
             workers == 0 ? "NOBODY"
                          : arena_printf(r->arena, "%lld worker%s", (long long)workers, workers == 1 ? "" : "s")};
-        table_add(&t, cells);
+        listing_add(&t, cells);
     }
     head(out, "QUEUES", PQntuples(r->queues));
-    table_print(out, &t);
-    table_done(&t);
+    listing_print(out, &t);
+    listing_done(&t);
 }
 
 static void put_redis(struct text *out, const struct status_report *r)
@@ -211,11 +212,11 @@ static void put_redis(struct text *out, const struct status_report *r)
     const char *megabytes = arena_printf(r->arena, "%.0f MiB", (double)redis->used_bytes / 1048576);
     text_puts(out, "\n");
     if (!redis->answers)
-        table_line(out, r->arena,
-                   arena_printf(r->arena, "Redis does not answer (%s); work goes on from PostgreSQL, more slowly",
-                                or_dash(redis->problem)));
+        listing_line(out, r->arena,
+                     arena_printf(r->arena, "Redis does not answer (%s); work goes on from PostgreSQL, more slowly",
+                                  or_dash(redis->problem)));
     else if (redis->is_full)
-        table_line(
+        listing_line(
             out, r->arena,
             arena_printf(r->arena,
                          "Redis is FULL: %s of maxmemory are used, jobs and events are refused; work goes on from "
@@ -236,7 +237,7 @@ static void put_unannounced(struct text *out, const struct status_report *r)
     else
         text_printf(out, "%lld end%s not announced yet, the oldest for %s; the reconciler publishes what is missing\n",
                     (long long)count, count == 1 ? " is" : "s are",
-                    table_age(r->arena, db_real(r->unannounced, 0, "oldest_seconds", 0)));
+                    listing_age(r->arena, db_real(r->unannounced, 0, "oldest_seconds", 0)));
 }
 
 void status_write_text(struct text *out, const struct status_report *r)

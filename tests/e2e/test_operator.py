@@ -1,9 +1,8 @@
 """What an operator sees and does by hand: opstream-worker --status, --requeue, --drain, and one operation's story in the logs."""
 import json
 import os
-import signal
 import subprocess
-import time
+import urllib.request
 
 import pytest
 from support import documents as docs
@@ -54,6 +53,14 @@ def story(stack, uuid):
     """(program, event, line) of every log line that names the operation, in the order of time."""
     found = [(line["time"], name, line) for name, line in stack.log_lines() if line.get("operation") == uuid]
     return [(name, line["event"], line) for _, name, line in sorted(found, key=lambda one: one[0])]
+
+
+def metrics(stack, worker):
+    """Name and labels -> value."""
+    request = urllib.request.Request(worker.url + "/metrics", headers={"X-Internal-Api-Key": stack.env["INTERNAL_API_KEY"]})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))}
 
 
 # --- status
@@ -307,3 +314,8 @@ def test_the_logs_tell_the_story_of_an_operation_that_was_killed_once_and_comple
         if event.startswith("task_"):
             claim = first if name == "worker-1" else second
             assert [line[key] for key in ("task", "worker", "attempt")] == [claim[key] for key in ("task", "worker", "attempt")], line
+    seen = metrics(stack, stack.processes[-1])
+    assert seen["workers_swept_total"] == 1 and seen['operations_swept_total{operation_type="append",status="pending"}'] == 1
+    assert seen['operation_retries_total{operation_type="append",error_class="internal"}'] == 1
+    waits = [value for name, value in seen.items() if name.startswith("operation_requeue_seconds_count")]
+    assert sum(waits) >= 1, "from the lapsed lease's end to the next claim"

@@ -1,4 +1,4 @@
-#include "worker/table.h"
+#include "worker/listing.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -6,12 +6,12 @@
 
 enum { GAP = 2 };
 
-struct table table_new(struct arena *arena, const struct table_column *columns, size_t count)
+struct listing listing_new(struct arena *arena, const struct listing_column *columns, size_t count)
 {
-    return (struct table){.arena = arena, .columns = columns, .column_count = count};
+    return (struct listing){.arena = arena, .columns = columns, .column_count = count};
 }
 
-void table_done(struct table *t)
+void listing_done(struct listing *t)
 {
     free(t->cells);
     t->cells = NULL;
@@ -45,7 +45,7 @@ static const char *cleaned(struct arena *arena, const char *s)
     return arena_strdup(arena, text_str(&t));
 }
 
-void table_add(struct table *t, const char *const *cells)
+void listing_add(struct listing *t, const char *const *cells)
 {
     if (t->count + t->column_count > t->capacity) {
         t->capacity = t->capacity ? t->capacity * 2 : 16 * t->column_count;
@@ -67,7 +67,7 @@ static int columns_of(const char *s)
     return width;
 }
 
-static void fit(const struct table *t, int widths[TABLE_MOST_COLUMNS])
+static void fit(const struct listing *t, int widths[LISTING_MOST_COLUMNS])
 {
     int sum = GAP * ((int)t->column_count - 1);
     for (size_t i = 0; i < t->column_count; i++) {
@@ -78,7 +78,7 @@ static void fit(const struct table *t, int widths[TABLE_MOST_COLUMNS])
         }
         sum += widths[i];
     }
-    for (size_t widest = 0; sum > TABLE_WIDTH && widest < t->column_count; sum--) {
+    for (size_t widest = 0; sum > LISTING_WIDTH && widest < t->column_count; sum--) {
         widest = t->column_count;
         for (size_t i = 0; i < t->column_count; i++) {
             bool may_shrink = t->columns[i].least > 0 && widths[i] > t->columns[i].least;
@@ -104,7 +104,7 @@ static const char *after(const char *s, int width)
     return s;
 }
 
-static void put_cell(struct text *out, const struct table_column *column, const char *cell, int width, bool is_last)
+static void put_cell(struct text *out, const struct listing_column *column, const char *cell, int width, bool is_last)
 {
     int own = columns_of(cell);
     if (column->is_right && own < width)
@@ -127,7 +127,7 @@ static void put_cell(struct text *out, const struct table_column *column, const 
         text_printf(out, "%*s", GAP + (!column->is_right && own < width ? width - own : 0), "");
 }
 
-static void put_row(struct text *out, const struct table *t, const char *const *cells, const int *widths)
+static void put_row(struct text *out, const struct listing *t, const char *const *cells, const int *widths)
 {
     for (size_t i = 0; i < t->column_count; i++)
         put_cell(out, &t->columns[i], cells[i], widths[i], i + 1 == t->column_count);
@@ -136,10 +136,10 @@ static void put_row(struct text *out, const struct table *t, const char *const *
     text_putc(out, '\n');
 }
 
-void table_print(struct text *out, struct table *t)
+void listing_print(struct text *out, struct listing *t)
 {
-    int widths[TABLE_MOST_COLUMNS];
-    const char *titles[TABLE_MOST_COLUMNS];
+    int widths[LISTING_MOST_COLUMNS];
+    const char *titles[LISTING_MOST_COLUMNS];
     if (t->count == 0)
         return;
     fit(t, widths);
@@ -150,14 +150,14 @@ void table_print(struct text *out, struct table *t)
         put_row(out, t, t->cells + r, widths);
 }
 
-void table_line(struct text *out, struct arena *arena, const char *line)
+void listing_line(struct text *out, struct arena *arena, const char *line)
 {
-    static const struct table_column whole = {"", false, 1, false};
-    put_cell(out, &whole, cleaned(arena, line), TABLE_WIDTH, true);
+    static const struct listing_column whole = {"", false, 1, false};
+    put_cell(out, &whole, cleaned(arena, line), LISTING_WIDTH, true);
     text_putc(out, '\n');
 }
 
-const char *table_age(struct arena *arena, double seconds)
+const char *listing_age(struct arena *arena, double seconds)
 {
     if (seconds < 0)
         seconds = 0;
