@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import socket
+import subprocess
 
 import pytest
 from support import documents as docs
@@ -101,6 +102,22 @@ def test_after_a_lost_answer_the_key_gives_it_from_another_instance(make_stack):
     assert stack.sql_value("SELECT count(*) FROM operations") == "1"
     stack.add("worker")
     user.wait_over(uuid)
+
+
+@pytest.mark.parametrize("kind", ["collection", "source"])
+def test_while_the_first_request_hangs_the_others_are_told_that_it_is_in_progress(stack, user, kind):
+    path, body, key = path_of(user, kind), body_of(stack, kind), new_key()
+    with subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-d", stack.direct_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as hanging:
+        hanging.stdin.write(f"BEGIN; INSERT INTO idempotency_keys (user_id, key, request_hash, status, body) SELECT id, '{key['Idempotency-Key']}', '', 0, '' "
+                            f"FROM users WHERE username = '{user.username}'; SELECT 'there';\n")
+        hanging.stdin.flush()
+        assert hanging.stdout.readline().strip() == "there"
+        refused = user.ask("POST", path, body, headers=key)
+        assert refused.status == 409 and "in progress" in refused.json["detail"] and int(refused.headers["Retry-After"]) > 0, refused
+        hanging.stdin.write("ROLLBACK;\n")
+        hanging.stdin.close()
+        hanging.wait()
+    assert user.ask("POST", path, body, headers=key).status in (201, 202), "the key was not used up"
 
 
 def test_keys_are_forgotten_when_their_time_is_over(make_stack):
