@@ -38,8 +38,14 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
     struct hand_back give = hand_back_of(slot, end->is_counted, (enum error_class)end->class, end->reason);
     give.delay_seconds = end->delay_seconds;
     enum stop_reason stop = slot->stop;
-    if (end->outcome != TASK_COMPLETED && end->outcome != TASK_FAILED)
+    if (end->outcome != TASK_COMPLETED && end->outcome != TASK_FAILED) {
+        /* A statement that it was told to leave may still be at work in the server. */
+        struct scope sc;
+        scope_init(&sc, slot->operation_id);
+        settle_terminate(&sc, w->db, slot->task_id);
+        scope_done(&sc);
         chores_remove_leftovers(w->chores);
+    }
     after_task(w, slot);
     if (end->outcome == TASK_HAND_BACK) {
         give_back(w, &give);

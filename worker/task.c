@@ -85,6 +85,17 @@ enum status task_check(struct scope *sc, struct task *task)
     return STATUS_OK;
 }
 
+bool task_has_to_stop(void *context)
+{
+    struct task *task = context;
+    struct scope sc;
+    task_heartbeat(task);
+    scope_init(&sc, task->operation_id);
+    bool is_told = task_check(&sc, task) == STATUS_CANCELLED;
+    scope_done(&sc);
+    return is_told;
+}
+
 /* ---- events ---- */
 
 static void note_progress(struct scope *sc, struct task *task, double percent, const char *current_file)
@@ -533,7 +544,9 @@ void task_execute(const struct task_host *host, const char *operation_id, const 
     enum status s = load(&sc, &task, &facts, &config);
     if (s == STATUS_OK) {
         announce_start(&sc, &task);
+        db_on_wait(task.db, task_has_to_stop, &task);
         s = functions[task.type](&sc, &task);
+        db_on_wait(task.db, NULL, NULL);
         db_rollback(task.db); /* nothing may be left open, whatever went wrong */
     }
     conclude(&sc, &task, &facts, s, out);

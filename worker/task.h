@@ -52,6 +52,9 @@ void task_heartbeat(struct task *task);
 /* STATUS_OK to go on; STATUS_CANCELLED (told to stop), STATUS_LOST, or STATUS_TIMEOUT (soft limit: save and return it).
  * Ask between documents and batches. */
 enum status task_check(struct scope *sc, struct task *task) must_check;
+/* For whatever waits for long (embedder, extractor, PostgreSQL): tells the supervisor that the child is alive; true =
+ * told to stop. `context` is the task. */
+bool task_has_to_stop(void *context);
 /* The fence alone, in the middle of a transaction: what locks collections comes after it. */
 enum status task_fence(struct scope *sc, struct task *task) must_check;
 /* In a transaction that makes a document whole: the failures before it count no more. Takes the operation's row lock,

@@ -13,17 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool has_to_stop(void *context)
-{
-    struct task *task = context;
-    task_heartbeat(task);
-    struct scope sc;
-    scope_init(&sc, task->operation_id);
-    bool is_over = task_check(&sc, task) == STATUS_CANCELLED;
-    scope_done(&sc);
-    return is_over;
-}
-
 /* Chunks never exceed what the model reads: the rest of a longer one would not be found by any search. */
 static void choose_sizes(struct ingest *in)
 {
@@ -68,8 +57,9 @@ static enum status open_all(struct scope *sc, struct ingest *in, int64_t source_
         .memory_mb = (int)task->settings->extract_memory_mb,
     };
     in->extractor = extractor_new(&limits, task->executable);
+    extractor_on_wait(in->extractor, task_has_to_stop, task);
     in->embedder = embed_client_new(task->embedder_socket);
-    embed_client_on_wait(in->embedder, has_to_stop, task);
+    embed_client_on_wait(in->embedder, task_has_to_stop, task);
     return STATUS_OK;
 }
 
