@@ -1,5 +1,6 @@
 #include "worker/chores.h"
 
+#include "build/queries.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -172,6 +173,9 @@ static void remove_leftovers(struct scope *sc, struct chores *c)
         return;
     if (document_store_remove_leftovers(sc, c->stores.db, 0, NULL) != STATUS_OK)
         log_debug("leftovers_not_removed", log_text("problem", sc->problem_text));
+    scope_forgive(sc);
+    if (db_run(sc, c->stores.db, SQL_IN_HAND_CLEAN, NULL) != STATUS_OK)
+        log_debug("in_hand_not_cleaned", log_text("problem", sc->problem_text));
 }
 
 static int64_t do_one(struct chores *c, void (*chore)(struct scope *sc, struct chores *c), int64_t due_ms,

@@ -11,6 +11,9 @@
 
 enum { WORKERS_A_SWEEP = 20 };
 
+static const char *const end_names[] = {"handed_back", "failed", "soft_limit", "drained",
+                                        "crash",       "silent", "hard_limit"};
+
 /* A row of operation_hand_back.sql or workers_sweep.sql. */
 struct given_back {
     struct operation_ref ref;
@@ -83,7 +86,8 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
     if (s == STATUS_OK)
         s = db_run(sc, stores->db, SQL_OPERATION_HAND_BACK, &rows, give->operation_id, give->task_id,
                    arena_printf(&sc->arena, "%.3f", give->delay_seconds), give->is_counted ? "true" : "false",
-                   give->class == ERROR_NONE ? NULL : error_class_name(give->class), give->reason);
+                   give->class == ERROR_NONE ? NULL : error_class_name(give->class), give->reason,
+                   end_names[give->ended]);
     bool is_ours = s == STATUS_OK && PQntuples(rows) == 1;
     if (is_ours) {
         g = read_row(sc, rows, 0, give->operation_id);

@@ -15,7 +15,7 @@ WITH lapsed AS (
         error_class = 'internal',
         error_message = format('its worker died %s times, last because its lease lapsed', o.failures + 1),
         meta = jsonb_set(o.meta, '{attempts,-1}', coalesce(o.meta #> '{attempts,-1}', '{}') || jsonb_build_object(
-            'ended_at', to_iso(now()), 'error_class', 'internal', 'reason', 'the worker''s lease lapsed'))
+            'ended', 'lease_lapsed', 'ended_at', to_iso(now()), 'error_class', 'internal', 'reason', 'the worker''s lease lapsed'))
     FROM held WHERE o.id = held.id AND o.task_id = held.task_id AND o.status = 'processing'
     RETURNING o.uuid, o.queue, o.status, o.task_id, o.type, o.attempt, o.user_id, o.collection_id, o.collection_uuid, o.error_message
 ), gone AS (

@@ -7,6 +7,7 @@
 #include "worker/embed/client.h"
 #include "worker/embed/model.h"
 #include "worker/extract/extract.h"
+#include "worker/tasks/in_hand.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -214,6 +215,8 @@ static enum status ingest_run(struct scope *sc, struct task *task, int64_t sourc
     if (s == STATUS_OK)
         s = document_store_remove_leftovers(sc, task->db, task->collection_id, task->task_id);
     if (s == STATUS_OK)
+        s = in_hand_suspect(sc, &in);
+    if (s == STATUS_OK)
         s = note_run(sc, &in, "running", NULL);
     if (s == STATUS_OK)
         s = ingest_scan(sc, &in);
@@ -221,6 +224,7 @@ static enum status ingest_run(struct scope *sc, struct task *task, int64_t sourc
         s = ingest_write(sc, &in);
     if (s == STATUS_OK)
         s = finish(sc, &in, last_stage);
+    in_hand_forget(sc, task);
     close_all(&in);
     return s;
 }
