@@ -114,13 +114,24 @@ void settle_terminate(struct scope *sc, struct db *db, const char *task_id)
     scope_done(&own);
 }
 
+/* Before anything of theirs is tried again: a frozen worker's own sessions may hold locks, too. */
+static void terminate_workers(struct scope *sc, struct db *db, const PGresult *swept)
+{
+    struct scope own;
+    scope_init(&own, sc->trace_id);
+    if (db_int(swept, 0, "workers", 0) > 0 &&
+        db_run(&own, db, SQL_WORKER_SESSIONS_TERMINATE, NULL, db_text(swept, 0, "ids")) != STATUS_OK)
+        log_debug("worker_sessions_not_terminated", log_text("problem", own.problem_text));
+    scope_done(&own);
+}
+
 enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, int *out_operations)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_begin(sc, stores->db);
     if (s == STATUS_OK)
         s = db_run(sc, stores->db, SQL_WORKERS_SWEEP, &rows, db_number(sc, WORKERS_A_SWEEP));
-    int count = s == STATUS_OK ? PQntuples(rows) : 0;
+    int count = s == STATUS_OK && db_text(rows, 0, "uuid") ? PQntuples(rows) : 0;
     struct given_back *all = arena_array(&sc->arena, (size_t)count + 1, sizeof *all);
     for (int r = 0; r < count && s == STATUS_OK; r++) {
         all[r] = read_row(sc, rows, r, db_text(rows, r, "uuid"));
@@ -133,6 +144,7 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, i
         db_rollback(stores->db);
     if (s != STATUS_OK)
         return s;
+    terminate_workers(sc, stores->db, rows);
     for (int r = 0; r < count; r++) {
         settle_terminate(sc, stores->db, all[r].task_id);
         tell(sc, stores, &all[r], true);
@@ -140,8 +152,8 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, i
                     log_text("type", all[r].ref.type), log_int("attempt", all[r].ref.attempt),
                     log_text("status", all[r].ref.status));
     }
-    if (count > 0)
-        metrics_add(METRIC_LEASES_LOST, NULL, NULL, (double)db_int(rows, 0, "workers", 1));
+    if (db_int(rows, 0, "workers", 0) > 0)
+        metrics_add(METRIC_LEASES_LOST, NULL, NULL, (double)db_int(rows, 0, "workers", 0));
     *out_operations = count;
     return STATUS_OK;
 }

@@ -60,6 +60,8 @@ enum status document_store_collection(struct scope *sc, struct db *db, int64_t c
         .chunk_size = (int)db_int(rows, 0, "chunk_size", 0),
         .chunk_overlap = (int)db_int(rows, 0, "chunk_overlap", -1),
         .strategy = arena_strdup(&sc->arena, db_text(rows, 0, "chunking_strategy")),
+        .stats = {db_int(rows, 0, "document_count", 0), db_int(rows, 0, "vector_count", 0),
+                  db_int(rows, 0, "total_size_bytes", 0)},
     };
     return STATUS_OK;
 }

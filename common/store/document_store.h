@@ -5,6 +5,10 @@
 #include "common/db.h"
 #include "common/store/vector_store.h"
 
+struct collection_stats {
+    int64_t documents, vectors, bytes;
+};
+
 struct ingest_collection {
     int64_t id;
     const char *model; /* canonical name */
@@ -12,6 +16,7 @@ struct ingest_collection {
     int chunk_size;       /* tokens; 0 = default */
     int chunk_overlap;    /* tokens; < 0 = default */
     const char *strategy; /* NULL = default */
+    struct collection_stats stats;
 };
 
 struct ingest_source {
@@ -70,10 +75,6 @@ struct chunk_row {
     const char *content;
     size_t content_len;
     const char *metadata_json; /* NULL = none */
-};
-
-struct collection_stats {
-    int64_t documents, vectors, bytes;
 };
 
 /* STATUS_NOT_FOUND when it is deleted. */

@@ -1,6 +1,6 @@
 -- Puts the operations of lapsed workers back and forgets those workers. A lost worker counts as a crash of each of its operations;
 -- at the limit they fail. So do operations whose worker has no row at all (a claim that ran beside a sweep). An operation that another process
--- took meanwhile has another task by then and is left alone. $1 limit of workers
+-- took meanwhile has another task by then and is left alone. One row at least, without an operation when there was none. $1 limit of workers
 WITH lapsed AS (
     SELECT id FROM workers WHERE expires_at < now() ORDER BY expires_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
 ), held AS (
@@ -21,5 +21,5 @@ WITH lapsed AS (
 ), gone AS (
     DELETE FROM workers w USING lapsed WHERE w.id = lapsed.id
 )
-SELECT uuid, queue, status, task_id, type, attempt, user_id, collection_id, collection_uuid, error_message,
-    (SELECT count(*) FROM lapsed) AS workers FROM back
+SELECT b.*, l.workers, l.ids
+FROM (SELECT count(*) AS workers, coalesce(array_agg(id), '{}') AS ids FROM lapsed) l LEFT JOIN back b ON true

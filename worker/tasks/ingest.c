@@ -210,6 +210,7 @@ static enum status ingest_run(struct scope *sc, struct task *task, int64_t sourc
 {
     struct ingest in = {.task = task, .root_fd = -1};
     enum status s = document_store_collection(sc, task->db, task->collection_id, &in.collection);
+    in.stats = in.collection.stats; /* of what earlier attempts wrote, too */
     if (s == STATUS_OK)
         s = open_all(sc, &in, source_id);
     if (s == STATUS_OK)

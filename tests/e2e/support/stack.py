@@ -41,13 +41,16 @@ def wait_for(what, condition, seconds=PATIENCE, every=0.05):
 
 
 class Gate:
-    """A TCP forwarder in front of a server: shut() cuts what is open and refuses what comes, open() lets through again."""
+    """A TCP forwarder in front of a server: shut() cuts what is open and refuses what comes, open() lets through again; hold() keeps every byte back
+    without closing anything, as a network that is cut in two does, release() delivers them late."""
 
     def __init__(self, host, port):
         self.target = (host, port)
         self.port = free_port()
         self.pairs = set()
         self.lock = threading.Lock()
+        self.flows = threading.Event()
+        self.flows.set()
         self.listener = None
         self.open()
 
@@ -73,6 +76,12 @@ class Gate:
                     one.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
+
+    def hold(self):
+        self.flows.clear()
+
+    def release(self):
+        self.flows.set()
 
     def _accept(self, listener):
         while True:
@@ -100,6 +109,7 @@ class Gate:
     def _copy(self, source, sink, pair):
         try:
             while data := source.recv(65536):
+                self.flows.wait()
                 sink.sendall(data)
         except OSError:
             pass
