@@ -11,6 +11,9 @@
 
 enum { WORKERS_A_SWEEP = 20 };
 
+static const char *const end_names[] = {"handed_back", "failed", "soft_limit", "drained",
+                                        "crash",       "silent", "hard_limit"};
+
 /* A row of operation_hand_back.sql or workers_sweep.sql. */
 struct given_back {
     struct operation_ref ref;
@@ -105,7 +108,8 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
     if (s == STATUS_OK)
         s = db_run(sc, stores->db, SQL_OPERATION_HAND_BACK, &rows, give->operation_id, give->task_id,
                    arena_printf(&sc->arena, "%.3f", give->delay_seconds), give->is_counted ? "true" : "false",
-                   give->class == ERROR_NONE ? NULL : error_class_name(give->class), give->reason);
+                   give->class == ERROR_NONE ? NULL : error_class_name(give->class), give->reason,
+                   end_names[give->ended]);
     bool is_ours = s == STATUS_OK && PQntuples(rows) == 1;
     if (is_ours) {
         g = read_row(sc, rows, 0, give->operation_id);
@@ -136,18 +140,25 @@ void settle_terminate(struct scope *sc, struct db *db, const char *task_id)
     scope_done(&own);
 }
 
+/* Before anything of theirs is tried again: a frozen worker's own sessions may hold locks, too. */
+static void terminate_workers(struct scope *sc, struct db *db, const PGresult *swept)
+{
+    struct scope own;
+    scope_init(&own, sc->trace_id);
+    if (db_int(swept, 0, "workers", 0) > 0 &&
+        db_run(&own, db, SQL_WORKER_SESSIONS_TERMINATE, NULL, db_text(swept, 0, "ids")) != STATUS_OK)
+        log_debug("worker_sessions_not_terminated", log_text("problem", own.problem_text));
+    scope_done(&own);
+}
+
 enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, int *out_operations)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_begin(sc, stores->db);
     if (s == STATUS_OK)
         s = db_run(sc, stores->db, SQL_WORKERS_SWEEP, &rows, db_number(sc, WORKERS_A_SWEEP));
-    int count = s == STATUS_OK ? PQntuples(rows) : 0;
+    int count = s == STATUS_OK && db_text(rows, 0, "uuid") ? PQntuples(rows) : 0;
     struct given_back *all = arena_array(&sc->arena, (size_t)count + 1, sizeof *all);
-    bool is_empty = count == 1 && !db_text(rows, 0, "uuid"); /* workers without operations */
-    double workers = count > 0 ? db_real(rows, 0, "workers", 0) : 0;
-    const char *ids = count > 0 ? kept(sc, rows, 0, "ids") : "";
-    count = is_empty ? 0 : count;
     for (int r = 0; r < count && s == STATUS_OK; r++) {
         all[r] = read_row(sc, rows, r, db_text(rows, r, "uuid"));
         all[r].task_id = kept(sc, rows, r, "task_id");
@@ -159,6 +170,7 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, i
         db_rollback(stores->db);
     if (s != STATUS_OK)
         return s;
+    terminate_workers(sc, stores->db, rows);
     for (int r = 0; r < count; r++) {
         settle_terminate(sc, stores->db, all[r].task_id);
         log_warning("operation_swept", log_text("operation", all[r].ref.uuid), log_text("task", all[r].task_id),
@@ -170,9 +182,9 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, i
             metrics_add(METRIC_RETRIES, all[r].ref.type, error_class_name(ERROR_INTERNAL), 1);
         tell(sc, stores, &all[r], true);
     }
-    if (workers > 0) {
-        log_warning("workers_swept", log_text("workers", ids), log_int("operations", count));
-        metrics_add(METRIC_WORKERS_SWEPT, NULL, NULL, workers);
+    if (db_int(rows, 0, "workers", 0) > 0) {
+        log_warning("workers_swept", log_text("workers", db_text(rows, 0, "ids")), log_int("operations", count));
+        metrics_add(METRIC_WORKERS_SWEPT, NULL, NULL, db_real(rows, 0, "workers", 0));
     }
     *out_operations = count;
     return STATUS_OK;

@@ -1,7 +1,6 @@
 -- Puts the operations of lapsed workers back and forgets those workers. A lost worker counts as a crash of each of its operations;
 -- at the limit they fail. So do operations whose worker has no row at all (a claim that ran beside a sweep). An operation that another process
--- took meanwhile has another task by then and is left alone. One row comes back without an operation when there was none: it names the workers.
--- $1 limit of workers
+-- took meanwhile has another task by then and is left alone. One row at least, without an operation when there was none. $1 limit of workers
 WITH lapsed AS (
     SELECT id, expires_at FROM workers WHERE expires_at < now() ORDER BY expires_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
 ), held AS (
@@ -17,12 +16,11 @@ WITH lapsed AS (
         error_class = 'internal',
         error_message = format('its worker died %s times, last because its lease lapsed', o.failures + 1),
         meta = jsonb_set(o.meta, '{attempts,-1}', coalesce(o.meta #> '{attempts,-1}', '{}') || jsonb_build_object(
-            'ended_at', to_iso(now()), 'error_class', 'internal', 'reason', 'the worker''s lease lapsed'))
+            'ended', 'lease_lapsed', 'ended_at', to_iso(now()), 'error_class', 'internal', 'reason', 'the worker''s lease lapsed'))
     FROM held WHERE o.id = held.id AND o.task_id = held.task_id AND o.status = 'processing'
     RETURNING o.uuid, o.queue, o.status, o.task_id, o.type, o.attempt, o.user_id, o.collection_id, o.collection_uuid, o.error_message, held.worker_id
 ), gone AS (
     DELETE FROM workers w USING lapsed WHERE w.id = lapsed.id
 )
-SELECT uuid, queue, status, task_id, type, attempt, user_id, collection_id, collection_uuid, error_message, worker_id, l.workers, l.ids
-FROM (SELECT count(*) AS workers, string_agg(id, ' ') AS ids FROM lapsed) l LEFT JOIN back ON true
-WHERE l.workers > 0 OR uuid IS NOT NULL
+SELECT b.*, l.workers, l.ids
+FROM (SELECT count(*) AS workers, coalesce(array_agg(id), '{}') AS ids FROM lapsed) l LEFT JOIN back b ON true
