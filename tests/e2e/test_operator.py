@@ -194,7 +194,7 @@ def test_rest_shows_every_attempt_and_names_workers_to_superusers_only(make_stac
     push(stack, uuid)
     shown = user.wait_over(uuid)
     first, second = shown["attempts"]
-    assert (first["attempt"], first["outcome"], first["error_class"], first["error_category"]) == (1, "handed_back", "transient", "transient")
+    assert (first["attempt"], first["outcome"], first["error_class"], first["error_category"]) == (1, "failed", "transient", "transient")
     assert first["started_at"] <= first["ended_at"] <= second["started_at"] <= second["ended_at"] and first["reason"]
     assert (second["attempt"], second["outcome"], second["error_class"], second["reason"]) == (2, "completed", None, None)
     assert (shown["attempt"], shown["failures"], shown["max_attempts"], shown["next_attempt_at"], shown["earlier_attempts"]) == (2, 1, 4, None, 0)
