@@ -86,6 +86,11 @@ void db_rename(struct db *db, const char *application_name)
     db->application_name = must_strdup(application_name);
 }
 
+bool db_is_in_transaction(const struct db *db)
+{
+    return db->in_transaction;
+}
+
 void db_on_wait(struct db *db, bool (*should_stop)(void *context), void *context)
 {
     db->should_stop = should_stop;
@@ -432,6 +437,28 @@ enum status db_query_kept(struct scope *sc, struct db *db, const char *sql, int 
         rows = NULL;
     }
     return s;
+}
+
+void db_array_put(struct text *array, const char *item)
+{
+    text_putc(array, array->len ? ',' : '{');
+    if (!item) {
+        text_puts(array, "NULL");
+        return;
+    }
+    text_putc(array, '"');
+    for (const char *p = item; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            text_putc(array, '\\');
+        text_putc(array, *p);
+    }
+    text_putc(array, '"');
+}
+
+const char *db_array_end(struct text *array)
+{
+    text_puts(array, array->len ? "}" : "{}");
+    return array->data;
 }
 
 static bool is_pair_sent(struct db *db, const struct db_statement *first, const struct db_statement *second)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/scope.h"
+#include "common/text.h"
 
 #include <libpq-fe.h>
 
@@ -27,6 +28,7 @@ void db_rename(struct db *db, const char *application_name);
 /* Asked every 100 ms while an answer is waited for; true = give up with STATUS_CANCELLED. The connection is closed
  * then, and the server stops what it was doing within two seconds. NULL = nobody is asked. */
 void db_on_wait(struct db *db, bool (*should_stop)(void *context), void *context);
+bool db_is_in_transaction(const struct db *db);
 /* Closes the connection; the next query opens a new one. */
 void db_disconnect(struct db *db);
 
@@ -54,6 +56,10 @@ enum status db_query_kept(struct scope *sc, struct db *db, const char *sql, int 
     db_query_kept((sc), (db), (sql),                                                                                   \
                   (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1,               \
                   &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
+
+/* An array as a parameter: items are added to an empty text, NULL as SQL null; db_array_end() gives the whole. */
+void db_array_put(struct text *array, const char *item);
+const char *db_array_end(struct text *array);
 
 /* Two statements in one transaction and one round trip: `first`, whose rows nobody reads (settings of the transaction),
  * then `sql`. Statuses as db_query; not within a transaction. */

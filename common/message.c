@@ -13,14 +13,15 @@
 #define KEPT_EVENTS_OPERATION "1000"
 #define KEPT_EVENTS_USER "10000"
 #define KEPT_SECONDS "86400"
-enum { EPOCH_BYTES = 8 };
+enum { EPOCH_BYTES = 8, SCRIPT_KEYS = 4 };
 
 /* Runs as one step inside Redis, so that both streams and the channels never disagree. Everything is read before the
  * first write: a script that is refused for want of memory has changed nothing.
  *
  * KEYS: operation's stream, its meta, user's stream, epoch.
- * ARGV: attempt, is_last (0 or 1), an epoch in case there is none, event without its id, kept events of the operation
- * and of the user, seconds they are kept, then the channels. Answer: the event's id, or nil when it was refused.
+ * ARGV: attempt, is_last (0 or 1: whether the last event closes the stream), an epoch in case there is none, kept
+ * events of the operation and of the user, seconds they are kept, number of channels, the channels, then the events
+ * without their ids. Answer: the last event's id, or nil when they were refused.
  *
  * An id must exceed the last one of each stream, even if the clock went back; both streams always keep their newest
  * entry, so that tells. */
@@ -44,15 +45,19 @@ static const char publish_script[] =
     "  epoch = ARGV[3]\n"
     "  redis.call('SET', KEYS[4], epoch)\n"
     "end\n"
-    "local entry = string.format('%.0f-%.0f', ms, seq)\n"
-    "local id = epoch .. '-' .. entry\n"
-    "local message = '{\"id\":\"' .. id .. '\",' .. string.sub(ARGV[4], 2)\n"
-    "redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], entry, 'message', message)\n"
-    "redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], entry, 'message', message)\n"
-    "redis.call('HSET', KEYS[2], 'attempt', attempt)\n"
-    "if ARGV[2] == '1' then redis.call('HSET', KEYS[2], 'closed', 1) end\n"
-    "for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[7]) end\n"
-    "for i = 8, #ARGV do redis.call('PUBLISH', ARGV[i], message) end\n"
+    "local channels, id = tonumber(ARGV[7]), nil\n"
+    "for e = 8 + channels, #ARGV do\n"
+    "  local entry = string.format('%.0f-%.0f', ms, seq)\n"
+    "  id = epoch .. '-' .. entry\n"
+    "  local message = '{\"id\":\"' .. id .. '\",' .. string.sub(ARGV[e], 2)\n"
+    "  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], entry, 'message', message)\n"
+    "  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], entry, 'message', message)\n"
+    "  for i = 8, 7 + channels do redis.call('PUBLISH', ARGV[i], message) end\n"
+    "  seq = seq + 1\n"
+    "end\n"
+    "if ARGV[2] == '1' then redis.call('HSET', KEYS[2], 'attempt', attempt, 'closed', 1)\n"
+    "else redis.call('HSET', KEYS[2], 'attempt', attempt) end\n"
+    "for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[6]) end\n"
     "return id\n";
 
 static const char *or_null(const char *s)
@@ -94,35 +99,66 @@ void message_write(struct text *out, const struct event *e, const char *timestam
     json_close(out, '}');
 }
 
+/* The script's call for `count` events of one operation. */
+static struct redis_call call_of(struct scope *sc, struct redis *r, const struct event *events, size_t count)
+{
+    const struct event *first = &events[0], *last = &events[count - 1];
+    const char *collection = or_null(first->collection_id);
+    long long user = (long long)first->user_id;
+    const char **argv = arena_array(&sc->arena, 14 + count, sizeof *argv);
+    int n = 0;
+    argv[n++] = redis_key(sc, r, MESSAGE_STREAM, first->operation_id);
+    argv[n++] = redis_key(sc, r, MESSAGE_STREAM_META, first->operation_id);
+    argv[n++] = redis_key(sc, r, MESSAGE_USER_STREAM, user);
+    argv[n++] = redis_key(sc, r, MESSAGE_EPOCH);
+    argv[n++] = arena_printf(&sc->arena, "%d", last->attempt);
+    argv[n++] = last->is_last ? "1" : "0";
+    argv[n++] = random_hex(sc, EPOCH_BYTES);
+    argv[n++] = KEPT_EVENTS_OPERATION;
+    argv[n++] = KEPT_EVENTS_USER;
+    argv[n++] = KEPT_SECONDS;
+    argv[n++] = collection ? "3" : "2";
+    argv[n++] = redis_key(sc, r, MESSAGE_CHANNEL_OPERATION, first->operation_id);
+    argv[n++] = redis_key(sc, r, MESSAGE_CHANNEL_USER, user);
+    if (collection)
+        argv[n++] = redis_key(sc, r, MESSAGE_CHANNEL_COLLECTION, collection);
+    for (size_t i = 0; i < count; i++) {
+        char now[28];
+        clock_iso(now);
+        scoped_text json = {0};
+        message_write(&json, &events[i], events[i].timestamp ? events[i].timestamp : now);
+        argv[n++] = arena_strdup(&sc->arena, json.data);
+    }
+    return (struct redis_call){n, argv};
+}
+
 enum status message_publish(struct scope *sc, struct redis *r, const struct event *e, const char **out_id)
 {
-    char now[28];
-    clock_iso(now);
-    scoped_text json = {0};
-    message_write(&json, e, now);
-    const char *collection = or_null(e->collection_id);
-    long long user = (long long)e->user_id;
-    const char *argv[] = {
-        redis_key(sc, r, MESSAGE_STREAM, e->operation_id),
-        redis_key(sc, r, MESSAGE_STREAM_META, e->operation_id),
-        redis_key(sc, r, MESSAGE_USER_STREAM, user),
-        redis_key(sc, r, MESSAGE_EPOCH),
-        arena_printf(&sc->arena, "%d", e->attempt),
-        e->is_last ? "1" : "0",
-        random_hex(sc, EPOCH_BYTES),
-        json.data,
-        KEPT_EVENTS_OPERATION,
-        KEPT_EVENTS_USER,
-        KEPT_SECONDS,
-        redis_key(sc, r, MESSAGE_CHANNEL_OPERATION, e->operation_id),
-        redis_key(sc, r, MESSAGE_CHANNEL_USER, user),
-        collection ? redis_key(sc, r, MESSAGE_CHANNEL_COLLECTION, collection) : NULL,
-    };
+    const struct redis_call call = call_of(sc, r, e, 1);
     scoped(redisReply) *reply = NULL;
-    enum status s = redis_script(sc, r, publish_script, 4, (int)array_len(argv) - (collection ? 0 : 1), argv, NULL,
-                                 &reply);
+    enum status s = redis_script(sc, r, publish_script, SCRIPT_KEYS, call.argc, call.argv, NULL, &reply);
     if (s == STATUS_OK && out_id)
         *out_id = reply->type == REDIS_REPLY_STRING ? arena_strndup(&sc->arena, reply->str, reply->len) : NULL;
+    return s;
+}
+
+enum status message_publish_many(struct scope *sc, struct redis *r, const struct event *events, size_t count,
+                                 enum status *out_each)
+{
+    struct redis_call *calls = arena_array(&sc->arena, count + 1, sizeof *calls);
+    enum status *each = arena_array(&sc->arena, count + 1, sizeof *each);
+    size_t *call_of_event = arena_array(&sc->arena, count + 1, sizeof *call_of_event), n = 0;
+    for (size_t i = 0, k; i < count; i += k) {
+        for (k = 1; i + k < count && strcmp(events[i + k].operation_id, events[i].operation_id) == 0; k++)
+            ;
+        calls[n] = call_of(sc, r, events + i, k);
+        for (size_t e = 0; e < k; e++)
+            call_of_event[i + e] = n;
+        n++;
+    }
+    enum status s = count ? redis_script_many(sc, r, publish_script, SCRIPT_KEYS, calls, n, each) : STATUS_OK;
+    for (size_t i = 0; i < count; i++)
+        out_each[i] = each[call_of_event[i]];
     return s;
 }
 

@@ -19,6 +19,7 @@ struct event {
     int attempt;               /* fencing: the publish script drops events of an older attempt than the newest seen */
     bool is_last;              /* closes the stream: whatever follows is dropped */
     const char *data_json;     /* the data object without operation_id/collection_id, which are added; NULL = {} */
+    const char *timestamp;     /* when it happened (clock_iso()); NULL = now */
 };
 
 /* One server-side script: refuse (older attempt, after the last event), else XADD to operation-progress:{uuid} (field
@@ -27,6 +28,11 @@ struct event {
  * event's id in the arena, NULL when it was refused, which is STATUS_OK: someone else's event closed the history. */
 enum status message_publish(struct scope *sc, struct redis *r, const struct event *event,
                             const char **out_id) must_check;
+/* Many events in one write; those of one operation stand together, in their order, and are published together.
+ * out_each[i] says how it went; a refused event is STATUS_OK here, too. STATUS_UNAVAILABLE: nothing is known of those
+ * that say so. */
+enum status message_publish_many(struct scope *sc, struct redis *r, const struct event *events, size_t count,
+                                 enum status *out_each) must_check;
 /* The JSON of an event without its id (what the script completes); exposed for tests. */
 void message_write(struct text *out, const struct event *event, const char *timestamp);
 

@@ -345,6 +345,50 @@ enum status redis_script(struct scope *sc, struct redis *r, const char *script, 
     return take_reply(sc, r, reply, out);
 }
 
+/* The script goes along with the calls, so that none of them meets a server that does not know it. */
+static bool append_calls(struct scope *sc, struct redis *r, const char *script, int keys,
+                         const struct redis_call *calls, size_t count)
+{
+    const char *load[] = {"SCRIPT", "LOAD", script};
+    const char *sha1 = script_sha1(r, script), *key_count = arena_printf(&sc->arena, "%d", keys);
+    if (redisAppendCommandArgv(r->context, array_len(load), load, NULL) != REDIS_OK)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        const char **argv = arena_array(&sc->arena, (size_t)calls[i].argc + 3, sizeof *argv);
+        argv[0] = sha1 ? "EVALSHA" : "EVAL";
+        argv[1] = sha1 ? sha1 : script;
+        argv[2] = key_count;
+        memcpy(argv + 3, calls[i].argv, (size_t)calls[i].argc * sizeof *argv);
+        if (redisAppendCommandArgv(r->context, calls[i].argc + 3, argv, NULL) != REDIS_OK)
+            return false;
+    }
+    return true;
+}
+
+enum status redis_script_many(struct scope *sc, struct redis *r, const char *script, int keys,
+                              const struct redis_call *calls, size_t count, enum status *out_each)
+{
+    for (size_t i = 0; i < count; i++)
+        out_each[i] = STATUS_UNAVAILABLE;
+    enum status s = connect_now(sc, r);
+    if (s != STATUS_OK)
+        return s;
+    if (!append_calls(sc, r, script, keys, calls, count))
+        return give_up(sc, r, r->context->errstr);
+    for (size_t i = 0; i <= count; i++) {
+        void *reply = NULL;
+        if (redisGetReply(r->context, &reply) != REDIS_OK)
+            return give_up(sc, r, r->context->errstr);
+        struct scope own; /* one call's fault is not the others' */
+        scope_init(&own, NULL);
+        s = take_reply(&own, r, reply, NULL);
+        if (i > 0)
+            out_each[i - 1] = s;
+        scope_done(&own);
+    }
+    return STATUS_OK;
+}
+
 int redis_fd(const struct redis *r)
 {
     return r->context ? r->context->fd : -1;

@@ -57,6 +57,15 @@ void redis_drop(struct redis *r);
 enum status redis_script(struct scope *sc, struct redis *r, const char *script, int keys, int argc, const char **argv,
                          const size_t *lengths, redisReply **out) must_check;
 /* The connection's descriptor for poll(), -1 when not connected. */
+/* Arguments of one call of a script: its keys first. */
+struct redis_call {
+    int argc;
+    const char **argv;
+};
+/* Many calls of one script in one write. out_each[i] says how call i went. STATUS_UNAVAILABLE: the connection broke,
+ * and nothing is known of those that say so. */
+enum status redis_script_many(struct scope *sc, struct redis *r, const char *script, int keys,
+                              const struct redis_call *calls, size_t count, enum status *out_each) must_check;
 int redis_fd(const struct redis *r);
 bool redis_is_connected(const struct redis *r);
 /* clock_monotonic_ms() of the last answer of any kind; 0 = never. */

@@ -2,12 +2,14 @@
 
 #include "common/log.h"
 #include "worker/spawn.h"
-#include "worker/task_run.h"
+#include "worker/task_batch.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -82,18 +84,43 @@ static void connect_ahead(const struct task_host *host)
     scope_done(&sc);
 }
 
-static void serve(const struct task_host *host)
+static void run_batch(const struct task_host *host, const struct batch_order *order, struct batch_page *page)
 {
-    struct order order;
+    is_told = 0;
+    task_batch(host, order, page, say);
+    leave_session(host->db);
+}
+
+static bool is_batch(const struct batch_order *b, ssize_t len)
+{
+    size_t head = offsetof(struct batch_order, items);
+    return len >= (ssize_t)head && b->kind == ORDER_BATCH && b->count > 0 && b->count <= MOST_IN_BATCH &&
+           (size_t)len == head + b->count * sizeof b->items[0];
+}
+
+static void serve(const struct task_host *host, struct batch_page *page)
+{
+    union {
+        struct order one;
+        struct batch_order many;
+    } order;
     for (;;) {
         ssize_t n = recv(SPAWN_FD, &order, sizeof order, 0);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n != (ssize_t)sizeof order)
+        if (is_batch(&order.many, n))
+            run_batch(host, &order.many, page);
+        else if (n != (ssize_t)sizeof order.one)
             return; /* the supervisor wants no more of us, or is gone */
-        if (order.kind == ORDER_RUN)
-            run_one(host, &order);
+        else if (order.one.kind == ORDER_RUN)
+            run_one(host, &order.one);
     }
+}
+
+static struct batch_page *map_page(void)
+{
+    struct batch_page *page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, SPAWN_FD + 1, 0);
+    return page == MAP_FAILED ? NULL : page;
 }
 
 int child_main(const struct settings *settings, const char *embedder_socket)
@@ -111,8 +138,13 @@ int child_main(const struct settings *settings, const char *embedder_socket)
         .is_told = &is_told,
     };
     connect_ahead(&host);
-    say(&(struct report){.kind = REPORT_READY});
-    serve(&host);
+    struct batch_page *page = map_page();
+    if (page) {
+        say(&(struct report){.kind = REPORT_READY});
+        serve(&host, page);
+    } else {
+        log_error("no_shared_memory", log_text("reason", strerror(errno)));
+    }
     redis_free(host.events);
     db_free(host.db);
     return 0;

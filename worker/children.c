@@ -9,6 +9,7 @@
 enum {
     START_LIMIT_MS = 60000, /* of a child that is not ready yet */
     CRASH_PAUSE_MS = 1000,  /* before a child is started that died without a task */
+    PATIENCE_MS = 50,       /* with an operation of a batch, before the others are given to others */
 };
 
 static void count_end(const struct slot *slot, const struct task_end *end)
@@ -30,27 +31,25 @@ static void after_task(struct supervisor *w, struct slot *slot)
         slot_retire(slot);
 }
 
-static void on_end(struct supervisor *w, struct slot *slot, const struct task_end *end)
+/* What follows for one operation whose attempt the child has ended; the slot holds its ids. */
+static void settle_end(struct supervisor *w, struct slot *slot, const struct task_end *end)
 {
-    if (!slot_has_task(slot))
-        return;
     count_end(slot, end);
     struct hand_back give = hand_back_of(slot, end->is_counted, (enum error_class)end->class, end->reason);
     give.delay_seconds = end->delay_seconds;
     give.ended = end->ended <= ATTEMPT_HARD_LIMIT ? (enum attempt_end)end->ended : ATTEMPT_FAILED;
-    enum stop_reason stop = slot->stop;
     if (end->outcome != TASK_COMPLETED && end->outcome != TASK_FAILED) {
         /* A statement that it was told to leave may still be at work in the server. */
         struct scope sc;
         scope_init(&sc, slot->operation_id);
-        settle_terminate(&sc, w->db, slot->task_id);
+        if (!slot->items)
+            settle_terminate(&sc, w->db, slot->task_id);
         scope_done(&sc);
         chores_remove_leftovers(w->chores);
     }
-    after_task(w, slot);
     if (end->outcome == TASK_HAND_BACK) {
         give_back(w, &give);
-    } else if (end->outcome == TASK_STOPPED && stop != STOP_ABANDON) {
+    } else if (end->outcome == TASK_STOPPED && slot->stop != STOP_ABANDON) {
         /* Of a cancelled one nothing is left to give; else it was the worker's end, or a mistake, and costs no attempt.
          */
         give.is_counted = false;
@@ -59,6 +58,59 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
         snprintf(give.reason, sizeof give.reason, "its worker was stopped");
         give_back(w, &give);
     }
+}
+
+static struct hand_back hand_back_item(const struct slot *slot, uint32_t item, const char *reason)
+{
+    struct hand_back give = {.class = ERROR_NONE, .ended = ATTEMPT_HANDED_BACK};
+    memcpy(give.operation_id, slot->items[item].operation_id, sizeof give.operation_id);
+    memcpy(give.task_id, slot->items[item].task_id, sizeof give.task_id);
+    snprintf(give.reason, sizeof give.reason, "%s", reason);
+    return give;
+}
+
+/* What has not begun is others' matter. */
+static void recall(struct supervisor *w, struct slot *slot, const char *reason)
+{
+    uint32_t first, end;
+    if (!slot_recall(slot, &first, &end))
+        return;
+    log_info("batch_recalled", log_text("worker", w->worker_id), log_int("operations", end - first),
+             log_text("reason", reason));
+    for (uint32_t i = first; i < end; i++) {
+        const struct hand_back give = hand_back_item(slot, i, reason);
+        give_back(w, &give);
+    }
+}
+
+static void on_end(struct supervisor *w, struct slot *slot, const struct task_end *end)
+{
+    if (!slot_has_task(slot) || (slot->items && end->item >= slot->item_count))
+        return;
+    if (slot->items) {
+        const struct slot_item *it = &slot->items[end->item];
+        memcpy(slot->operation_id, it->operation_id, sizeof slot->operation_id);
+        memcpy(slot->task_id, it->task_id, sizeof slot->task_id);
+        settle_end(w, slot, end);
+        return;
+    }
+    settle_end(w, slot, end);
+    after_task(w, slot);
+}
+
+static void on_batch_end(struct supervisor *w, struct slot *slot, const struct report *r)
+{
+    if (!slot->items)
+        return;
+    const char *type = operation_kind(slot->items[0].type)->name;
+    uint32_t completed = r->batch.completed < slot->item_count ? r->batch.completed : slot->item_count;
+    double seconds = completed > 0 ? r->batch.seconds / completed : 0;
+    metrics_add(METRIC_OPERATIONS, type, "completed", completed);
+    for (uint32_t i = 0; i < completed; i++)
+        metrics_observe(METRIC_OPERATION_SECONDS, type, NULL, seconds);
+    metrics_add(METRIC_COLLECTION_CPU, type, NULL, r->batch.cpu_seconds > 0 ? r->batch.cpu_seconds : 0);
+    recall(w, slot, "its worker was stopped");
+    after_task(w, slot);
 }
 
 static void on_metric(const struct report *r)
@@ -84,6 +136,8 @@ void read_reports(struct supervisor *w, struct slot *slot)
             on_metric(&r);
         else if (r.kind == REPORT_END)
             on_end(w, slot, &r.end);
+        else if (r.kind == REPORT_BATCH_END)
+            on_batch_end(w, slot, &r);
     }
 }
 
@@ -98,15 +152,18 @@ static const char *death_text(struct scope *sc, const struct slot *slot, const s
     return arena_printf(&sc->arena, "its worker died {n} times, last with exit status %d", death->exit_status);
 }
 
-static void after_death(struct supervisor *w, struct slot *slot, const struct slot_death *death)
+static void after_death(struct supervisor *w, struct slot *slot, const struct slot_death *death, bool has_begun,
+                        uint32_t item)
 {
     static const char *const reasons[] = {"crash", "cancel", "drain", "hard_limit", "silent", "lease_lost"};
     enum log_level level = slot_has_task(slot) || death->signal || death->exit_status ? LOG_WARNING : LOG_DEBUG;
     log_at(level, "child_ended", log_int("signal", death->signal), log_int("exit_status", death->exit_status),
            log_text("operation", slot->operation_id), log_text("task", slot->task_id), log_text("worker", w->worker_id),
            log_int("attempt", slot->attempt), log_text("why", reasons[slot->stop]));
-    if (!slot_has_task(slot))
+    if (!slot_has_task(slot)) {
+        slot_forget_dead(slot);
         return;
+    }
     metrics_add(METRIC_TASKS_KILLED, reasons[slot->stop], NULL, 1);
     chores_remove_leftovers(w->chores);
     struct scope sc;
@@ -119,11 +176,17 @@ static void after_death(struct supervisor *w, struct slot *slot, const struct sl
                  : slot->stop == STOP_HARD   ? ATTEMPT_HARD_LIMIT
                  : slot->stop == STOP_SILENT ? ATTEMPT_SILENT
                                              : ATTEMPT_CRASH;
-    if (slot->stop != STOP_ABANDON)
+    bool is_guilty = !slot->items || has_begun;
+    if (slot->stop != STOP_ABANDON && is_guilty)
         give_back(w, &give);
+    for (uint32_t i = 0; slot->stop != STOP_ABANDON && i < slot->item_count; i++) {
+        /* Those that were committed are found to be so. */
+        const struct hand_back other = hand_back_item(slot, i, "its worker died while it was at another operation");
+        if (!has_begun || i != item)
+            give_back(w, &other);
+    }
     scope_done(&sc);
-    slot->operation_id[0] = slot->task_id[0] = '\0';
-    slot->stop = STOP_NONE;
+    slot_forget_dead(slot);
 }
 
 void reap(struct supervisor *w)
@@ -134,8 +197,10 @@ void reap(struct supervisor *w)
             continue;
         read_reports(w, slot); /* its last words may have been that it was done */
         bool is_calm = slot_has_task(slot) || slot->state == SLOT_RETIRING || slot->tasks_done > 0;
+        uint32_t item = 0;
+        bool has_begun = slot_look(slot, &item);
         struct slot_death death = slot_reap(slot, is_calm ? 0 : CRASH_PAUSE_MS);
-        after_death(w, slot, &death);
+        after_death(w, slot, &death, has_begun, item);
     }
     if (embedder_process_reap(&w->embedder))
         chores_embedder_died(w->chores);
@@ -152,6 +217,9 @@ void watch_slot(struct supervisor *w, struct slot *slot, int64_t now)
         slot_kill(slot);
     if (slot->state != SLOT_BUSY)
         return;
+    uint32_t item;
+    if (slot_look(slot, &item) && now - slot->changed_ms > PATIENCE_MS)
+        recall(w, slot, "it waited behind an operation that takes long");
     if (now - slot->changed_ms > s->hard_time_limit * 1000)
         slot_stop(slot, STOP_HARD, 0);
     else if (now - slot->heard_ms > s->child_silence_seconds * 1000)

@@ -72,7 +72,7 @@ void embedder_process_start(struct embedder_process *e)
     if (e->pid > 0 || clock_monotonic_ms() < e->start_at_ms)
         return;
     const char *argv[] = {"opstream-worker", "--embedder", "0", e->socket, NULL};
-    pid_t pid = spawn_self(argv, e->flight_fd, false);
+    pid_t pid = spawn_self(argv, &e->flight_fd, e->flight_fd >= 0, false);
     e->started_ms = clock_monotonic_ms();
     if (pid < 0) {
         log_error("embedder_not_started", log_text("reason", strerror(errno)));

@@ -38,6 +38,8 @@ void check_rows(struct supervisor *w)
     scoped_text list = {0};
     text_putc(&list, '{');
     for (size_t i = 0; i < w->slot_count; i++) {
+        uint32_t item;
+        (void)slot_look(&w->slots[i], &item);
         if (w->slots[i].state == SLOT_BUSY && w->slots[i].stop == STOP_NONE)
             put_task(&list, w->slots[i].task_id);
     }
@@ -68,7 +70,9 @@ void check_orphans(struct supervisor *w)
     scoped_text known = {0};
     text_putc(&known, '{');
     for (size_t i = 0; i < w->slot_count; i++) {
-        if (slot_has_task(&w->slots[i]))
+        for (uint32_t k = 0; k < w->slots[i].item_count; k++)
+            put_task(&known, w->slots[i].items[k].task_id);
+        if (slot_has_task(&w->slots[i]) && !w->slots[i].items)
             put_task(&known, w->slots[i].task_id);
     }
     for (size_t i = 0; i < w->owed_count; i++)

@@ -5,6 +5,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/message.h"
+#include "worker/attempt.h"
 #include "worker/claim.h"
 
 #include <stdio.h>
@@ -31,17 +32,27 @@ static bool may_take(struct supervisor *w)
     return !w->is_draining && lease_is_held(w->lease) && chores_embedder_is_ready(w->chores);
 }
 
-/* Puts a UUID that was popped and cannot be used here to where it came from. */
-void put_back(struct supervisor *w, struct lane *lane)
+/* Puts UUIDs that were popped and cannot be used here to where they came from, in their order. */
+static void push_back(struct supervisor *w, const struct lane *lane, const bool *is_wanted)
 {
     struct scope sc;
-    scope_init(&sc, lane->held);
-    if (lane->held[0] &&
-        redis_run(&sc, w->stores.queue, NULL, "RPUSH %s %s",
-                  redis_key(&sc, w->stores.queue, "queue:%s", lane->held_queue), lane->held) != STATUS_OK)
-        log_debug("job_not_put_back", log_text("operation", lane->held), log_text("problem", sc.problem_text));
-    lane->held[0] = '\0';
+    scope_init(&sc, NULL);
+    const char *argv[2 + MOST_IN_BATCH] = {"RPUSH"};
+    int argc = 2;
+    argv[1] = lane->held_queue ? redis_key(&sc, w->stores.queue, "queue:%s", lane->held_queue) : "";
+    for (size_t i = lane->held_count; i-- > 0;) {
+        if (!is_wanted || is_wanted[i])
+            argv[argc++] = lane->held[i];
+    }
+    if (argc > 2 && redis_run_argv(&sc, w->stores.queue, NULL, argc, argv, NULL) != STATUS_OK)
+        log_debug("jobs_not_put_back", log_int("operations", argc - 2), log_text("problem", sc.problem_text));
     scope_done(&sc);
+}
+
+void put_back(struct supervisor *w, struct lane *lane)
+{
+    push_back(w, lane, NULL);
+    lane->held_count = 0;
 }
 
 static void hand_over(struct supervisor *w, struct slot *slot, const char *uuid, const struct claim *claim)
@@ -60,15 +71,16 @@ static void hand_over(struct supervisor *w, struct slot *slot, const char *uuid,
 }
 
 /* False: nobody knows yet, try again later. */
-static bool take(struct supervisor *w, struct slot *slot, const char *uuid)
+static bool take(struct supervisor *w, struct lane *lane, struct slot *slot, const char *uuid)
 {
     struct scope sc;
     struct claim claim;
     scope_init(&sc, uuid);
     enum status s = claim_operation(&sc, w->db, w->settings, uuid, w->worker_id, &claim);
-    if (s == STATUS_OK)
+    if (s == STATUS_OK) {
+        lane->is_brief = task_is_brief(claim.type) && !lane->lacks_many;
         hand_over(w, slot, uuid, &claim);
-    else if (s == STATUS_CONFLICT)
+    } else if (s == STATUS_CONFLICT)
         log_debug("job_dropped", log_text("operation", uuid));
     else
         log_warning("claim_failed", log_text("operation", uuid), log_text("problem", sc.problem_text));
@@ -76,13 +88,64 @@ static bool take(struct supervisor *w, struct slot *slot, const char *uuid)
     return s != STATUS_UNAVAILABLE && s != STATUS_TIMEOUT;
 }
 
+static void hand_over_batch(struct supervisor *w, struct slot *slot, const struct claim *claims, size_t count)
+{
+    struct slot_item *items = must_calloc(count, sizeof *items);
+    for (size_t i = 0; i < count; i++) {
+        memcpy(items[i].operation_id, claims[i].operation_id, sizeof items[i].operation_id);
+        memcpy(items[i].task_id, claims[i].task_id, sizeof items[i].task_id);
+        items[i].type = claims[i].type;
+        items[i].attempt = claims[i].attempt;
+    }
+    if (slot_run_batch(slot, items, (uint32_t)count, w->worker_id))
+        return;
+    for (size_t i = 0; i < count; i++) {
+        struct hand_back give = {.class = ERROR_NONE, .reason = "its worker's child had just ended"};
+        memcpy(give.operation_id, claims[i].operation_id, sizeof give.operation_id);
+        memcpy(give.task_id, claims[i].task_id, sizeof give.task_id);
+        give_back(w, &give);
+    }
+}
+
+/* What was popped beyond the brief kinds waits in its queue, not here behind others. */
+static void return_others(struct scope *sc, struct supervisor *w, struct lane *lane, const struct claim *claims,
+                          size_t count)
+{
+    bool is_wanted[MOST_IN_BATCH];
+    if (claim_wanted(sc, w->db, w->settings, lane->held, lane->held_count, is_wanted) != STATUS_OK)
+        return; /* the reconciler misses them */
+    for (size_t i = 0; i < count; i++)
+        is_wanted[claims[i].turn - 1] = false;
+    push_back(w, lane, is_wanted);
+}
+
+/* False: nobody knows yet, try again later. */
+static bool take_many(struct supervisor *w, struct lane *lane, struct slot *slot)
+{
+    struct scope sc;
+    struct claim claims[MOST_IN_BATCH];
+    size_t count = 0;
+    scope_init(&sc, NULL);
+    enum status s = claim_many(&sc, w->db, w->settings, lane->held, lane->held_count, w->worker_id, claims, &count);
+    if (s != STATUS_OK)
+        log_warning("claims_failed", log_int("operations", (int64_t)lane->held_count),
+                    log_text("problem", sc.problem_text));
+    lane->is_brief = count > 0 && !lane->lacks_many;
+    if (count > 0)
+        hand_over_batch(w, slot, claims, count);
+    if (s == STATUS_OK && count < lane->held_count)
+        return_others(&sc, w, lane, claims, count);
+    scope_done(&sc);
+    return s != STATUS_UNAVAILABLE && s != STATUS_TIMEOUT;
+}
+
 static void take_held(struct supervisor *w, struct lane *lane)
 {
     struct slot *slot = free_slot(w, lane);
-    if (!lane->held[0] || clock_monotonic_ms() < lane->try_at_ms || !slot || !may_take(w))
+    if (lane->held_count == 0 || clock_monotonic_ms() < lane->try_at_ms || !slot || !may_take(w))
         return;
-    if (take(w, slot, lane->held))
-        lane->held[0] = '\0';
+    if (lane->held_count == 1 ? take(w, lane, slot, lane->held[0]) : take_many(w, lane, slot))
+        lane->held_count = 0;
     else
         lane->try_at_ms = clock_monotonic_ms() + RETRY_MS;
 }
@@ -98,18 +161,27 @@ static const char *queue_of_key(const struct lane *lane, const char *key)
     return lane->queues[0];
 }
 
+static void hold(struct lane *lane, const redisReply *popped, const char *queue)
+{
+    if (popped->str && uuid_is_valid(popped->str) && lane->held_count < MOST_IN_BATCH)
+        memcpy(lane->held[lane->held_count++], popped->str, sizeof lane->held[0]);
+    else
+        log_warning("job_is_no_uuid", log_text("queue", queue));
+}
+
+/* [queue, UUID] or, of many, [queue, [UUID, …]]. */
 static void on_popped(struct supervisor *w, struct lane *lane, const redisReply *reply)
 {
     lane->is_waiting = false;
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2)
         return; /* nothing came in time */
-    const char *uuid = reply->element[1]->str;
-    if (!uuid || !uuid_is_valid(uuid)) {
-        log_warning("job_is_no_uuid", log_text("queue", reply->element[0]->str));
-        return;
-    }
-    memcpy(lane->held, uuid, sizeof lane->held);
-    lane->held_queue = queue_of_key(lane, reply->element[0]->str);
+    const redisReply *what = reply->element[1];
+    const char *key = reply->element[0]->str;
+    if (what->type != REDIS_REPLY_ARRAY)
+        hold(lane, what, key);
+    for (size_t i = 0; what->type == REDIS_REPLY_ARRAY && i < what->elements; i++)
+        hold(lane, what->element[i], key);
+    lane->held_queue = queue_of_key(lane, key ? key : "");
     lane->try_at_ms = 0;
     if (w->is_draining)
         put_back(w, lane);
@@ -122,9 +194,11 @@ void read_lane(struct supervisor *w, struct lane *lane)
     struct scope sc;
     scope_init(&sc, NULL);
     redisReply *reply = NULL;
-    if (lane->is_waiting && redis_receive(&sc, lane->redis, &reply) != STATUS_OK) {
+    enum status s = lane->is_waiting ? redis_receive(&sc, lane->redis, &reply) : STATUS_OK;
+    if (s != STATUS_OK) {
         log_warning("queue_connection_lost", log_text("problem", sc.problem_text));
-        lane->is_waiting = false;
+        lane->lacks_many = lane->is_brief && s == STATUS_INTERNAL; /* BLMPOP came with Redis 7 */
+        lane->is_brief = lane->is_waiting = false;
         lane->try_at_ms = clock_monotonic_ms() + RETRY_MS;
     }
     if (reply) {
@@ -144,15 +218,26 @@ void pump(struct supervisor *w, struct lane *lane)
         lane->is_waiting = false;
     }
     take_held(w, lane);
-    if (lane->is_waiting || lane->held[0] || now < lane->try_at_ms || !free_slot(w, lane) || !may_take(w))
+    if (lane->is_waiting || lane->held_count > 0 || now < lane->try_at_ms || !free_slot(w, lane) || !may_take(w))
         return;
     struct scope sc;
     scope_init(&sc, NULL);
-    const char *argv[MOST_QUEUES + 2] = {"BRPOP"};
+    const char *argv[MOST_QUEUES + 6] = {"BRPOP"}, *seconds = arena_printf(&sc.arena, "%d", POP_SECONDS);
     int argc = 1;
+    if (lane->is_brief) {
+        argv[0] = "BLMPOP";
+        argv[argc++] = seconds;
+        argv[argc++] = arena_printf(&sc.arena, "%zu", lane->queue_count);
+    }
     for (size_t i = 0; i < lane->queue_count; i++)
         argv[argc++] = redis_key(&sc, lane->redis, "queue:%s", lane->queues[i]);
-    argv[argc++] = arena_printf(&sc.arena, "%d", POP_SECONDS);
+    if (lane->is_brief) {
+        argv[argc++] = "RIGHT";
+        argv[argc++] = "COUNT";
+        argv[argc++] = arena_printf(&sc.arena, "%d", MOST_IN_BATCH);
+    } else {
+        argv[argc++] = seconds;
+    }
     lane->is_waiting = redis_send(&sc, lane->redis, argc, argv) == STATUS_OK;
     lane->sent_ms = now;
     scope_done(&sc);
@@ -172,7 +257,7 @@ static bool take_due(struct supervisor *w, const char *uuid, const char *queue)
     for (size_t l = 0; l < array_len(w->lanes); l++) {
         struct slot *slot = serves(&w->lanes[l], queue) ? free_slot(w, &w->lanes[l]) : NULL;
         if (slot)
-            return take(w, slot, uuid) && slot->state == SLOT_BUSY;
+            return take(w, &w->lanes[l], slot, uuid) && slot->state == SLOT_BUSY;
     }
     return false;
 }

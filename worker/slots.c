@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +22,26 @@ static void enter(struct slot *slot, enum slot_state state)
     slot->changed_ms = slot->heard_ms = clock_monotonic_ms();
 }
 
+static int page_new(struct batch_page **out)
+{
+    int fd = memfd_create("opstream-batch", MFD_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    *out = ftruncate(fd, sizeof **out) == 0 ? mmap(NULL, sizeof **out, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+                                            : MAP_FAILED;
+    if (*out != MAP_FAILED)
+        return fd;
+    *out = NULL;
+    close(fd);
+    return -1;
+}
+
+static void page_free(struct batch_page *page)
+{
+    if (page)
+        munmap(page, sizeof *page);
+}
+
 void slot_start(struct slot *slot, const char *embedder_socket)
 {
     int pair[2];
@@ -30,18 +52,30 @@ void slot_start(struct slot *slot, const char *embedder_socket)
     }
     int bytes = SOCKET_BUFFER_BYTES;
     setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    struct batch_page *page = NULL;
+    const int fds[] = {pair[1], page_new(&page)};
     const char *argv[] = {"opstream-worker", "--child", embedder_socket, NULL};
-    pid_t pid = spawn_self(argv, pair[1], true);
+    pid_t pid = fds[1] >= 0 ? spawn_self(argv, fds, array_len(fds), true) : -1;
     close(pair[1]);
+    if (fds[1] >= 0)
+        close(fds[1]);
     if (pid < 0) {
         log_error("child_not_started", log_text("reason", strerror(errno)));
         close(pair[0]);
+        page_free(page);
         slot->start_at_ms = clock_monotonic_ms() + START_PAUSE_MS;
         return;
     }
     bool is_fast_only = slot->is_fast_only;
-    *slot = (struct slot){.pid = pid, .fd = pair[0], .is_fast_only = is_fast_only};
+    *slot = (struct slot){.pid = pid, .fd = pair[0], .is_fast_only = is_fast_only, .page = page};
     enter(slot, SLOT_STARTING);
+}
+
+static void forget_items(struct slot *slot)
+{
+    free(slot->items);
+    slot->items = NULL;
+    slot->item_count = 0;
 }
 
 bool slot_has_task(const struct slot *slot)
@@ -54,7 +88,8 @@ void slot_forget_task(struct slot *slot)
     slot->operation_id[0] = slot->task_id[0] = '\0';
     slot->stop = STOP_NONE;
     slot->kill_at_ms = 0;
-    slot->tasks_done++;
+    slot->tasks_done += slot->items ? (int)slot->item_count : 1;
+    forget_items(slot);
     enter(slot, SLOT_READY);
 }
 
@@ -77,6 +112,65 @@ bool slot_run(struct slot *slot, const struct order *order, enum operation_type 
     slot->stop = STOP_NONE;
     slot->kill_at_ms = 0;
     enter(slot, SLOT_BUSY);
+    return true;
+}
+
+static void take_item(struct slot *slot, uint32_t item)
+{
+    const struct slot_item *it = &slot->items[item];
+    memcpy(slot->operation_id, it->operation_id, sizeof slot->operation_id);
+    memcpy(slot->task_id, it->task_id, sizeof slot->task_id);
+    slot->type = it->type;
+    slot->attempt = it->attempt;
+}
+
+bool slot_run_batch(struct slot *slot, struct slot_item *items, uint32_t count, const char *worker_id)
+{
+    struct batch_order order = {.kind = ORDER_BATCH, .count = count};
+    snprintf(order.worker_id, sizeof order.worker_id, "%s", worker_id);
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(order.items[i].operation_id, items[i].operation_id, sizeof items[i].operation_id);
+        memcpy(order.items[i].task_id, items[i].task_id, sizeof items[i].task_id);
+    }
+    atomic_store(&slot->page->began_ms, clock_monotonic_ms());
+    atomic_store(&slot->page->cursor, batch_cursor(count, 0));
+    size_t len = offsetof(struct batch_order, items) + count * sizeof order.items[0];
+    slot->items = items;
+    slot->item_count = count;
+    if (send(slot->fd, &order, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len) {
+        enter(slot, SLOT_RETIRING);
+        slot_kill(slot);
+        return false;
+    }
+    take_item(slot, 0);
+    slot->stop = STOP_NONE;
+    slot->kill_at_ms = 0;
+    enter(slot, SLOT_BUSY);
+    return true;
+}
+
+bool slot_look(struct slot *slot, uint32_t *out_item)
+{
+    uint32_t begun = slot->items ? batch_begun(atomic_load(&slot->page->cursor)) : 0;
+    if (begun == 0 || begun > slot->item_count)
+        return false;
+    *out_item = begun - 1;
+    take_item(slot, begun - 1);
+    slot->changed_ms = atomic_load(&slot->page->began_ms);
+    return true;
+}
+
+bool slot_recall(struct slot *slot, uint32_t *out_first, uint32_t *out_end)
+{
+    if (!slot->items)
+        return false;
+    uint64_t cursor = atomic_load(&slot->page->cursor);
+    do {
+        *out_first = batch_begun(cursor);
+        *out_end = batch_limit(cursor);
+        if (*out_first >= *out_end || *out_end > slot->item_count)
+            return false;
+    } while (!atomic_compare_exchange_weak(&slot->page->cursor, &cursor, batch_cursor(*out_first, *out_first)));
     return true;
 }
 
@@ -144,6 +238,8 @@ struct slot_death slot_reap(struct slot *slot, int64_t pause_ms)
     else
         death.exit_status = WEXITSTATUS(status);
     close(slot->fd);
+    page_free(slot->page);
+    slot->page = NULL;
     slot->fd = -1;
     slot->pid = 0;
     slot->state = SLOT_EMPTY;
@@ -151,6 +247,13 @@ struct slot_death slot_reap(struct slot *slot, int64_t pause_ms)
     slot->is_killed = false;
     slot->start_at_ms = clock_monotonic_ms() + pause_ms;
     return death;
+}
+
+void slot_forget_dead(struct slot *slot)
+{
+    forget_items(slot);
+    slot->operation_id[0] = slot->task_id[0] = '\0';
+    slot->stop = STOP_NONE;
 }
 
 int64_t slot_memory_mb(const struct slot *slot)

@@ -90,7 +90,7 @@ static char **scrubbed_environment(bool needs_stores)
 }
 
 /* Between fork and exec only calls that are safe after a fork of a program with threads. */
-static void become_helper(const char *const *argv, char **env, int keep_fd, pid_t parent)
+static void become_helper(const char *const *argv, char **env, const int *fds, int count, pid_t parent)
 {
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -99,11 +99,17 @@ static void become_helper(const char *const *argv, char **env, int keep_fd, pid_
     int null = open("/dev/null", O_RDONLY);
     if (null >= 0)
         dup2(null, STDIN_FILENO);
-    if (keep_fd == SPAWN_FD)
-        fcntl(SPAWN_FD, F_SETFD, 0);
-    else if (keep_fd >= 0 && dup2(keep_fd, SPAWN_FD) < 0)
-        _exit(127);
-    close_range(keep_fd >= 0 ? SPAWN_FD + 1 : SPAWN_FD, ~0U, CLOSE_RANGE_CLOEXEC);
+    int kept[MOST_SPAWN_FDS]; /* first out of each other's way */
+    for (int i = 0; i < count; i++) {
+        kept[i] = fcntl(fds[i], F_DUPFD, SPAWN_FD + MOST_SPAWN_FDS);
+        if (kept[i] < 0)
+            _exit(127);
+    }
+    for (int i = 0; i < count; i++) {
+        if (dup2(kept[i], SPAWN_FD + i) < 0)
+            _exit(127);
+    }
+    close_range((unsigned)(SPAWN_FD + count), ~0U, CLOSE_RANGE_CLOEXEC);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -111,13 +117,13 @@ static void become_helper(const char *const *argv, char **env, int keep_fd, pid_
     _exit(127);
 }
 
-pid_t spawn_self(const char *const *argv, int keep_fd, bool needs_stores)
+pid_t spawn_self(const char *const *argv, const int *fds, int count, bool needs_stores)
 {
     char **env = scrubbed_environment(needs_stores);
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0)
-        become_helper(argv, env, keep_fd, parent);
+        become_helper(argv, env, fds, count, parent);
     if (pid > 0)
         setpgid(pid, pid); /* in both, so that neither has to wait for the other */
     free(env);

@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 enum {
-    TURN_MS = 1000, /* longest wait: deadlines have no finer grain than is needed */
+    TURN_MS = 1000,     /* longest wait: deadlines have no finer grain than is needed */
+    BATCH_LOOK_MS = 50, /* whether one of a batch takes long */
     STOP_GRACE_DRAIN_MS = 3000,
     STATEMENT_MS = 5000,
 };
@@ -123,6 +124,8 @@ static void wait_for_something(struct supervisor *w)
                                                                  : INT64_MAX;
         if (at < until)
             until = at;
+        if (s->items && until > now + BATCH_LOOK_MS)
+            until = now + BATCH_LOOK_MS;
         /* A dead child's socket is readable for ever: its death is waited for by SIGCHLD. */
         if (s->state == SLOT_RETIRING || s->is_killed)
             fds[5 + i].fd = -1;

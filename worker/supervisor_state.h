@@ -28,7 +28,10 @@ struct lane {
     size_t queue_count;
     bool is_waiting; /* a BRPOP is on its way */
     int64_t sent_ms;
-    char held[37]; /* popped, not claimed yet */
+    char held[MOST_IN_BATCH][37]; /* popped, not claimed yet; in that order */
+    size_t held_count;
+    bool lacks_many;
+    bool is_brief; /* the last one was of a brief kind: as many are popped as there are, for one child */
     const char *held_queue;
     int64_t try_at_ms;
 };

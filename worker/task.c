@@ -1,4 +1,4 @@
-#include "worker/task_run.h"
+#include "worker/attempt.h"
 
 #include "build/queries.h"
 #include "common/clock.h"
@@ -18,25 +18,27 @@
 
 enum {
     HEARTBEAT_MS = 500,
+    HOLD_MS = 5, /* an attempt that takes longer is not brief */
     LOG_PROGRESS_MS = 10000,
     COMMIT_PAUSE_MS = 500,        /* between tries of the last transaction */
     COMMIT_PATIENCE_MS = 1800000, /* a database that is away longer is another attempt's matter */
 };
 
-struct task_runtime {
-    const struct task_host *host;
-    int64_t started_ms, told_alive_ms, told_progress_ms;
-    bool is_stopped, is_lost;
-    char logged_stage[48]; /* the newest stage in the log, and when how far it is was logged */
-    int64_t logged_ms;
-    struct rusage usage;
-};
-
 static task_function *const functions[OPERATION_TYPES] = {
-#define TASK(type, function) [OPERATION_##type] = function,
+#define TASK(type, function, is_brief) [OPERATION_##type] = function,
 #include "worker/tasks/tasks.def"
 #undef TASK
 };
+
+bool task_is_brief(enum operation_type type)
+{
+    static const bool brief[OPERATION_TYPES] = {
+#define TASK(type, function, is_brief) [OPERATION_##type] = is_brief,
+#include "worker/tasks/tasks.def"
+#undef TASK
+    };
+    return brief[type] && !operation_kind(type)->mutates;
+}
 
 /* ---- the supervisor ---- */
 
@@ -48,10 +50,40 @@ static void tell(const struct task_runtime *rt, const struct report *report)
     (void)n; /* a supervisor that is gone takes us with it */
 }
 
+static void release_events(struct task *task)
+{
+    struct task_runtime *rt = task->runtime;
+    struct scope own; /* what goes wrong here is nobody's problem */
+    scope_init(&own, task->operation_id);
+    enum status each[MOST_HELD_EVENTS];
+    rt->holds_events = false;
+    if (rt->held_count > 0 && message_publish_many(&own, task->events, rt->held, rt->held_count, each) != STATUS_OK)
+        log_debug("events_not_published", log_text("operation", task->operation_id),
+                  log_text("problem", own.problem_text));
+    rt->held_count = 0;
+    scope_done(&own);
+}
+
+/* It is not brief after all: nothing is kept waiting for its end any more. */
+static void become_slow(struct task *task)
+{
+    struct task_runtime *rt = task->runtime;
+    release_events(task);
+    if (rt->on_slow && !db_is_in_transaction(task->db))
+        rt->on_slow(rt->slow_context);
+}
+
+void attempt_release_events(struct attempt *a)
+{
+    release_events(&a->task);
+}
+
 void task_heartbeat(struct task *task)
 {
     struct task_runtime *rt = task->runtime;
     int64_t now = clock_monotonic_ms();
+    if (rt->holds_events && now - rt->started_ms > HOLD_MS)
+        become_slow(task);
     if (now - rt->told_alive_ms < HEARTBEAT_MS)
         return;
     rt->told_alive_ms = now;
@@ -147,6 +179,25 @@ static void log_stage(const struct task *task, const char *type, double percent)
              log_int("total", task->total));
 }
 
+/* In the order in which they happened. False: too many, or it is not a time for that. */
+static bool hold_event(struct scope *sc, struct task *task, const struct event *e)
+{
+    struct task_runtime *rt = task->runtime;
+    if (!rt->holds_events)
+        return false;
+    if (rt->held_count == MOST_HELD_EVENTS) {
+        release_events(task);
+        return false;
+    }
+    char now[28];
+    clock_iso(now);
+    struct event *kept = &rt->held[rt->held_count++];
+    *kept = *e;
+    kept->data_json = arena_strdup(&sc->arena, e->data_json);
+    kept->timestamp = arena_strdup(&sc->arena, now);
+    return true;
+}
+
 void task_event(struct scope *sc, struct task *task, const char *type, double percent, const char *current_file,
                 const char *data_json, int flags)
 {
@@ -160,7 +211,7 @@ void task_event(struct scope *sc, struct task *task, const char *type, double pe
     log_stage(task, type, percent);
     note_progress(&own, task, percent, current_file);
     struct event event = event_of(task, type, percent, data_json);
-    if (!rt->is_lost && message_publish(&own, task->events, &event, NULL) != STATUS_OK)
+    if (!rt->is_lost && !hold_event(sc, task, &event) && message_publish(&own, task->events, &event, NULL) != STATUS_OK)
         log_debug("event_not_published", log_text("operation", task->operation_id), log_text("type", type),
                   log_text("problem", own.problem_text));
     scope_done(&own);
@@ -180,7 +231,7 @@ static void announce_start(struct scope *sc, struct task *task)
     struct event event = event_of(task, "operation_started", 0, text_str(&t));
     struct scope own;
     scope_init(&own, sc->trace_id);
-    if (message_publish(&own, task->events, &event, NULL) != STATUS_OK)
+    if (!hold_event(sc, task, &event) && message_publish(&own, task->events, &event, NULL) != STATUS_OK)
         log_debug("event_not_published", log_text("operation", task->operation_id), log_text("type", event.type),
                   log_text("problem", own.problem_text));
     scope_done(&own);
@@ -229,63 +280,6 @@ const char *task_failed_collection_message(struct scope *sc, enum operation_type
     return arena_printf(&sc->arena, "%s failed: %s", operation_kind(type)->name, reason);
 }
 
-/* ---- what may be said outside ---- */
-
-static bool is_below_a_root(struct scope *sc, const struct settings *settings, const char *path)
-{
-    char **roots = settings_list(&sc->arena, settings->source_roots, ':', NULL);
-    for (; *roots; roots++) {
-        size_t len = strlen(*roots);
-        while (len > 1 && (*roots)[len - 1] == '/')
-            len--;
-        if (strncmp(path, *roots, len) == 0 && strchr("/ \t\n'\"`,;:)", path[len]))
-            return true;
-    }
-    return false;
-}
-
-static bool begins_path(const char *text, const char *at)
-{
-    return *at == '/' && at[1] && !strchr(" /", at[1]) && (at == text || strchr(" \t\n'\"`(=:<[", at[-1]));
-}
-
-/* Outside the roots only the name of a file is left; of a URL only its scheme. */
-static void hide_paths(struct scope *sc, const struct settings *settings, const char *text, struct text *out)
-{
-    for (const char *p = text; *p;) {
-        if (strncmp(p, "://", 3) == 0) {
-            text_puts(out, "://…");
-            p += strcspn(p, " \t\n'\"`<>");
-            continue;
-        }
-        if (!begins_path(text, p) || is_below_a_root(sc, settings, p)) {
-            text_putc(out, *p++);
-            continue;
-        }
-        size_t len = strcspn(p, " \t\n'\"`,;:)<>");
-        const char *name = memrchr(p, '/', len);
-        text_puts(out, "…");
-        text_append(out, name, len - (size_t)(name - p));
-        p += len;
-    }
-}
-
-const char *task_public_text(struct scope *sc, const struct settings *settings, enum status s, const char *text)
-{
-    if (!text || !*text)
-        return status_text(s);
-    if (strncmp(text, "PostgreSQL", 10) == 0 || strstr(text, ": PostgreSQL"))
-        return s == STATUS_INTERNAL ? "the database refused a statement" : "the database does not answer";
-    if (strncmp(text, "Redis", 5) == 0)
-        return "Redis does not answer";
-    scoped_text out = {.max_len = REASON_BYTES - 8};
-    hide_paths(sc, settings, text, &out);
-    size_t len = utf8_floor(text_str(&out), out.len, out.is_cut && out.len ? out.len - 1 : out.len);
-    scoped_text repaired = {0};
-    text_append_repaired(&repaired, text_str(&out), len);
-    return arena_strdup(&sc->arena, text_str(&repaired));
-}
-
 /* ---- the end ---- */
 
 static double cpu_of(const struct rusage *u)
@@ -318,21 +312,66 @@ static const char *audit_details(struct scope *sc, const struct task *task, cons
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-static enum status write_end(struct scope *sc, struct task *task, const struct task_end *end)
+static const char *figures(struct scope *sc, const struct task *task, const struct task_end *end)
 {
+    return arena_printf(&sc->arena,
+                        "{\"duration_seconds\":%.6f,\"cpu_seconds\":%.6f,\"memory_peak_bytes\":%.0f,"
+                        "\"documents_processed\":%lld,\"documents_failed\":%lld}",
+                        end->seconds, end->cpu_seconds, end->peak_bytes, (long long)task->processed,
+                        (long long)task->failed);
+}
+
+/* The parameters of operation_end.sql. */
+enum { END_COLUMNS = 11 };
+
+static void put_end(struct scope *sc, struct text *columns, const struct attempt *a)
+{
+    const struct task *task = &a->task;
+    const struct task_end *end = &a->end;
     bool is_failed = end->outcome == TASK_FAILED;
-    const char *result = is_failed ? NULL : task->result_json ? task->result_json : "{}";
-    scoped(PGresult) *rows = NULL;
-    enum status s = db_run(
-        sc, task->db, SQL_OPERATION_END, &rows, task->operation_id, task->task_id, is_failed ? "failed" : "completed",
-        is_failed ? error_class_name((enum error_class)end->class) : NULL, is_failed ? end->reason : NULL, result,
-        db_number(sc, task->processed), db_number(sc, task->failed),
-        task->total >= 0 ? db_number(sc, task->total) : NULL, audit_details(sc, task, end),
-        "{duration_seconds,cpu_seconds,memory_peak_bytes,documents_processed,documents_failed}",
-        arena_printf(&sc->arena, "{%.6f,%.6f,%.0f,%lld,%lld}", end->seconds, end->cpu_seconds, end->peak_bytes,
-                     (long long)task->processed, (long long)task->failed));
-    if (s == STATUS_OK && PQntuples(rows) == 0)
-        return fail(sc, STATUS_LOST, "the operation belongs to another attempt now");
+    const char *const values[END_COLUMNS] = {
+        task->operation_id,
+        task->task_id,
+        is_failed ? "failed" : "completed",
+        is_failed ? error_class_name((enum error_class)end->class) : NULL,
+        is_failed ? end->reason : NULL,
+        is_failed           ? NULL
+        : task->result_json ? task->result_json
+                            : "{}",
+        db_number(sc, task->processed),
+        db_number(sc, task->failed),
+        task->total >= 0 ? db_number(sc, task->total) : NULL,
+        audit_details(sc, task, end),
+        figures(sc, task, end),
+    };
+    for (size_t c = 0; c < END_COLUMNS; c++)
+        db_array_put(&columns[c], values[c]);
+}
+
+static void mark_lost(struct attempt *const *attempts, size_t count, const PGresult *rows)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool is_found = false;
+        for (int r = 0; r < PQntuples(rows) && !is_found; r++)
+            is_found = strcmp(db_text(rows, r, "uuid"), attempts[i]->task.operation_id) == 0;
+        if (!is_found)
+            attempts[i]->end.outcome = TASK_LOST;
+    }
+}
+
+enum status attempts_end(struct scope *sc, struct db *db, struct attempt *const *attempts, size_t count, PGresult **out)
+{
+    struct text columns[END_COLUMNS] = {0};
+    const char *params[END_COLUMNS];
+    for (size_t i = 0; i < count; i++)
+        put_end(sc, columns, attempts[i]);
+    for (size_t c = 0; c < END_COLUMNS; c++)
+        params[c] = db_array_end(&columns[c]);
+    enum status s = db_query_kept(sc, db, SQL_OPERATION_END, END_COLUMNS, params, out);
+    for (size_t c = 0; c < END_COLUMNS; c++)
+        text_free(&columns[c]);
+    if (s == STATUS_OK)
+        mark_lost(attempts, count, *out);
     return s;
 }
 
@@ -354,15 +393,20 @@ static enum status settle_collection(struct scope *sc, struct task *task, const 
 }
 
 /* End, audit, figures and collection: one durable COMMIT. Lock order: operations, collections. */
-static enum status commit_end(struct scope *sc, struct task *task, const struct task_end *end)
+static enum status commit_end(struct scope *sc, struct attempt *a)
 {
-    if (!holds_collection(task))
-        return write_end(sc, task, end); /* a statement is a transaction */
-    enum status s = db_begin(sc, task->db);
+    struct task *task = &a->task;
+    scoped(PGresult) *rows = NULL;
+    bool is_alone = !holds_collection(task); /* a statement is a transaction */
+    enum status s = is_alone ? STATUS_OK : db_begin(sc, task->db);
     if (s == STATUS_OK)
-        s = write_end(sc, task, end);
+        s = attempts_end(sc, task->db, &a, 1, &rows);
+    if (s == STATUS_OK && a->end.outcome == TASK_LOST)
+        s = fail(sc, STATUS_LOST, "the operation belongs to another attempt now");
+    if (is_alone)
+        return s;
     if (s == STATUS_OK)
-        s = settle_collection(sc, task, end);
+        s = settle_collection(sc, task, &a->end);
     if (s == STATUS_OK)
         return db_commit(sc, task->db);
     db_rollback(task->db);
@@ -387,16 +431,17 @@ static enum status look_at_row(struct scope *sc, struct task *task, const char *
 }
 
 /* Tries until the database has answered: work that is done is not thrown away because it is away for a while. */
-static enum status finish(struct task *task, const struct task_end *end)
+static enum status finish(struct attempt *a)
 {
-    const char *wanted = end->outcome == TASK_FAILED ? "failed" : "completed";
+    struct task *task = &a->task;
+    const char *wanted = a->end.outcome == TASK_FAILED ? "failed" : "completed";
     int64_t give_up_ms = clock_monotonic_ms() + COMMIT_PATIENCE_MS;
     for (bool is_sure = true;;) {
         struct scope sc;
         scope_init(&sc, task->operation_id);
         enum status s = is_sure ? STATUS_CONFLICT : look_at_row(&sc, task, wanted);
         if (s == STATUS_CONFLICT) {
-            s = commit_end(&sc, task, end);
+            s = commit_end(&sc, a);
             is_sure = s != STATUS_UNAVAILABLE && s != STATUS_TIMEOUT;
         }
         bool is_passing = s == STATUS_UNAVAILABLE || s == STATUS_TIMEOUT;
@@ -427,33 +472,58 @@ static void announce_end(const struct task *task)
 
 /* ---- the beginning ---- */
 
-static enum status load(struct scope *sc, struct task *task, struct task_facts *facts, cJSON **out_config)
+static enum status read_row(struct attempt *a, const PGresult *rows, int row)
 {
-    scoped(PGresult) *rows = NULL;
-    db_rename(task->db, task->task_id);
-    enum status s = db_run(sc, task->db, SQL_OPERATION_ATTEMPT, &rows, task->operation_id, task->task_id);
-    if (s != STATUS_OK)
-        return s;
-    if (PQntuples(rows) == 0)
-        return fail(sc, STATUS_LOST, "the operation belongs to another attempt now");
-    if (operation_type_parse(db_text(rows, 0, "type"), &task->type) != STATUS_OK || !functions[task->type])
+    struct scope *sc = &a->sc;
+    struct task *task = &a->task;
+    if (operation_type_parse(db_text(rows, row, "type"), &task->type) != STATUS_OK || !functions[task->type])
         return fail(sc, STATUS_NOT_IMPLEMENTED, "this worker does not know operations of type %s",
-                    db_text(rows, 0, "type"));
-    const char *collection = db_text(rows, 0, "collection_uuid");
-    task->collection_id = db_int(rows, 0, "collection_id", 0);
+                    db_text(rows, row, "type"));
+    const char *collection = db_text(rows, row, "collection_uuid");
+    task->collection_id = db_int(rows, row, "collection_id", 0);
     snprintf(task->collection_uuid, sizeof task->collection_uuid, "%s", collection ? collection : "");
-    task->user_id = db_int(rows, 0, "user_id", 0);
-    task->attempt = (int)db_int(rows, 0, "attempt", 0);
-    task->failures = (int)db_int(rows, 0, "failures", 0);
-    task->max_attempts = (int)db_int(rows, 0, "max_attempts", 1);
-    task->processed = task->earlier_processed = db_int(rows, 0, "processed", 0);
-    task->failed = task->earlier_failed = db_int(rows, 0, "failed", 0);
-    task->last_reason = arena_strdup(&sc->arena, db_text(rows, 0, "last_reason"));
-    facts->type = task->type;
-    facts->failures = task->failures;
-    const char *config = db_text(rows, 0, "config");
-    s = json_parse(sc, config, strlen(config), out_config);
-    task->config = s == STATUS_OK ? *out_config : NULL;
+    task->user_id = db_int(rows, row, "user_id", 0);
+    task->attempt = (int)db_int(rows, row, "attempt", 0);
+    task->failures = (int)db_int(rows, row, "failures", 0);
+    task->max_attempts = (int)db_int(rows, row, "max_attempts", 1);
+    task->processed = task->earlier_processed = db_int(rows, row, "processed", 0);
+    task->failed = task->earlier_failed = db_int(rows, row, "failed", 0);
+    task->last_reason = arena_strdup(&sc->arena, db_text(rows, row, "last_reason"));
+    a->facts.type = task->type;
+    a->facts.failures = task->failures;
+    const char *config = db_text(rows, row, "config");
+    enum status s = json_parse(sc, config, strlen(config), &a->config);
+    task->config = s == STATUS_OK ? a->config : NULL;
+    return s;
+}
+
+enum status attempts_load(struct attempt *const *attempts, size_t count)
+{
+    struct scope *sc = &attempts[0]->sc;
+    struct db *db = attempts[0]->task.db;
+    scoped_text uuids = {0};
+    scoped_text tasks = {0};
+    scoped(PGresult) *rows = NULL;
+    for (size_t i = 0; i < count; i++) {
+        db_array_put(&uuids, attempts[i]->task.operation_id);
+        db_array_put(&tasks, attempts[i]->task.task_id);
+        attempts[i]->status = STATUS_LOST;
+    }
+    db_rename(db, attempts[0]->task.task_id);
+    enum status s = db_run_kept(sc, db, SQL_OPERATION_ATTEMPT, &rows, db_array_end(&uuids), db_array_end(&tasks),
+                                attempts[0]->task.task_id);
+    for (int r = 0; s == STATUS_OK && r < PQntuples(rows); r++) {
+        size_t turn = (size_t)db_int(rows, r, "turn", 0);
+        if (turn >= 1 && turn <= count)
+            attempts[turn - 1]->status = read_row(attempts[turn - 1], rows, r);
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct attempt *a = attempts[i];
+        if (s != STATUS_OK)
+            a->status = fail(&a->sc, s, "%s", sc->problem_text ? sc->problem_text : status_text(s));
+        else if (a->status == STATUS_LOST)
+            (void)fail(&a->sc, STATUS_LOST, "the operation belongs to another attempt now");
+    }
     return s;
 }
 
@@ -465,89 +535,118 @@ static double jitter(void)
     return (double)random / UINT32_MAX;
 }
 
-static void log_end(const struct task *task, const struct task_end *end, enum status s, const char *problem)
+void attempt_log_end(const struct attempt *a)
 {
+    const struct task *task = &a->task;
     static const char *const events[] = {"task_completed", "task_failed", "task_handed_back", "task_stopped",
                                          "task_lost"};
-    enum log_level level = s == STATUS_OK || end->outcome >= TASK_STOPPED ? LOG_INFO
-                           : s == STATUS_INTERNAL                         ? LOG_ERROR
-                                                                          : LOG_WARNING;
-    if (end->outcome == TASK_LOST)
-        metrics_add(METRIC_FENCE_REFUSALS, operation_kind(task->type)->name, NULL, 1);
-    log_at(level, events[end->outcome], log_text("operation", task->operation_id), log_text("task", task->task_id),
+    enum log_level level = a->status == STATUS_OK || a->end.outcome >= TASK_STOPPED ? LOG_INFO
+                           : a->status == STATUS_INTERNAL                           ? LOG_ERROR
+                                                                                    : LOG_WARNING;
+    const char *problem = a->status == STATUS_OK ? NULL
+                          : a->sc.problem_text   ? a->sc.problem_text
+                                                 : status_text(a->status);
+    log_at(level, events[a->end.outcome], log_text("operation", task->operation_id), log_text("task", task->task_id),
            log_text("worker", task->worker_id), log_int("attempt", task->attempt),
            log_text("type", operation_kind(task->type)->name), log_int("processed", task->processed),
-           log_int("failed", task->failed), log_real("seconds", end->seconds),
-           log_real("cpu_seconds", end->cpu_seconds), log_text("problem", problem));
+           log_int("failed", task->failed), log_real("seconds", a->end.seconds),
+           log_real("cpu_seconds", a->end.cpu_seconds), log_text("problem", problem));
 }
 
-static void conclude(struct scope *sc, struct task *task, struct task_facts *facts, enum status s, struct task_end *out)
+static void judge(struct attempt *a)
 {
-    facts->has_committed = task->has_committed;
-    facts->has_progressed = task->has_progressed;
-    facts->is_over_limit = clock_monotonic_ms() - task->runtime->started_ms > task->settings->soft_time_limit * 1000;
-    struct task_verdict verdict = task_judge(s, facts);
-    const char *problem = s == STATUS_OK ? NULL : sc->problem_text ? sc->problem_text : status_text(s);
-    *out = (struct task_end){.outcome = verdict.outcome,
-                             .class = s == STATUS_OK ? ERROR_NONE : status_class(s),
-                             .is_counted = verdict.is_counted,
-                             .ended = s == STATUS_TIMEOUT && facts->is_over_limit ? ATTEMPT_SOFT_LIMIT : ATTEMPT_FAILED,
-                             .delay_seconds = verdict.delay_seconds};
-    snprintf(out->reason, sizeof out->reason, "%s",
-             s == STATUS_OK ? "" : task_public_text(sc, task->settings, s, problem));
-    measure(task, out);
-    if (verdict.outcome == TASK_COMPLETED || verdict.outcome == TASK_FAILED) {
-        enum status ended = finish(task, out);
-        if (ended == STATUS_OK) {
-            announce_end(task);
-        } else if (ended == STATUS_LOST) {
-            out->outcome = TASK_LOST;
-        } else {
-            /* The end itself could not be written: what was committed stays, the next attempt finds little left to do.
-             */
-            out->outcome = TASK_HAND_BACK;
-            out->ended = ATTEMPT_FAILED;
-            out->is_counted = true;
-            out->class = status_class(ended);
-            out->delay_seconds = task_judge(ended, facts).delay_seconds;
-            snprintf(out->reason, sizeof out->reason, "its end could not be recorded: %s", status_text(ended));
-        }
+    struct task *task = &a->task;
+    enum status s = a->status;
+    a->facts.has_committed = task->has_committed;
+    a->facts.has_progressed = task->has_progressed;
+    a->facts.is_over_limit = clock_monotonic_ms() - a->runtime.started_ms > task->settings->soft_time_limit * 1000;
+    struct task_verdict verdict = task_judge(s, &a->facts);
+    const char *problem = a->sc.problem_text ? a->sc.problem_text : status_text(s);
+    a->end = (struct task_end){.outcome = verdict.outcome,
+                               .class = s == STATUS_OK ? ERROR_NONE : status_class(s),
+                               .is_counted = verdict.is_counted,
+                               .ended = s == STATUS_TIMEOUT && a->facts.is_over_limit ? ATTEMPT_SOFT_LIMIT
+                                                                                      : ATTEMPT_FAILED,
+                               .delay_seconds = verdict.delay_seconds};
+    snprintf(a->end.reason, sizeof a->end.reason, "%s",
+             s == STATUS_OK ? "" : task_public_text(&a->sc, task->settings, s, problem));
+    measure(task, &a->end);
+}
+
+void attempt_work(struct attempt *a)
+{
+    struct task *task = &a->task;
+    a->runtime.started_ms = clock_monotonic_ms();
+    if (a->status == STATUS_OK) {
+        announce_start(&a->sc, task);
+        db_on_wait(task->db, task_has_to_stop, task);
+        a->status = functions[task->type](&a->sc, task);
+        db_on_wait(task->db, NULL, NULL);
+        db_rollback(task->db); /* nothing may be left open, whatever went wrong */
     }
-    log_end(task, out, s, problem);
+    judge(a);
+}
+
+void attempt_not_recorded(struct attempt *a, enum status s)
+{
+    a->end.outcome = TASK_HAND_BACK;
+    a->end.ended = ATTEMPT_FAILED;
+    a->end.is_counted = true;
+    a->end.class = status_class(s);
+    a->end.delay_seconds = task_judge(s, &a->facts).delay_seconds;
+    snprintf(a->end.reason, sizeof a->end.reason, "its end could not be recorded: %s", status_text(s));
+}
+
+void attempt_init(struct attempt *a, const struct task_host *host, const char *operation_id, const char *task_id,
+                  const char *worker_id)
+{
+    scope_init(&a->sc, operation_id);
+    a->runtime = (struct task_runtime){
+        .host = host, .started_ms = clock_monotonic_ms(), .told_progress_ms = INT64_MIN / 2};
+    getrusage(RUSAGE_SELF, &a->runtime.usage);
+    struct rusage helpers;
+    getrusage(RUSAGE_CHILDREN, &helpers);
+    timeradd(&a->runtime.usage.ru_utime, &helpers.ru_utime, &a->runtime.usage.ru_utime);
+    timeradd(&a->runtime.usage.ru_stime, &helpers.ru_stime, &a->runtime.usage.ru_stime);
+    a->task = (struct task){.settings = host->settings,
+                            .db = host->db,
+                            .events = host->events,
+                            .embedder_socket = host->embedder_socket,
+                            .executable = "/proc/self/exe",
+                            .total = -1,
+                            .runtime = &a->runtime};
+    snprintf(a->task.operation_id, sizeof a->task.operation_id, "%s", operation_id);
+    snprintf(a->task.task_id, sizeof a->task.task_id, "%s", task_id);
+    snprintf(a->task.worker_id, sizeof a->task.worker_id, "%s", worker_id);
+    a->facts = (struct task_facts){
+        .type = OPERATION_NOOP, .jitter = jitter(), .default_retry_delay = (int)host->settings->default_retry_delay};
+}
+
+void attempt_done(struct attempt *a)
+{
+    cJSON_Delete(a->config);
+    a->config = NULL;
+    scope_done(&a->sc);
 }
 
 void task_execute(const struct task_host *host, const char *operation_id, const char *task_id, const char *worker_id,
                   struct task_end *out)
 {
-    struct scope sc;
-    scope_init(&sc, operation_id);
-    struct task_runtime rt = {.host = host, .started_ms = clock_monotonic_ms(), .told_progress_ms = INT64_MIN / 2};
-    getrusage(RUSAGE_SELF, &rt.usage);
-    struct rusage helpers;
-    getrusage(RUSAGE_CHILDREN, &helpers);
-    timeradd(&rt.usage.ru_utime, &helpers.ru_utime, &rt.usage.ru_utime);
-    timeradd(&rt.usage.ru_stime, &helpers.ru_stime, &rt.usage.ru_stime);
-    struct task task = {.settings = host->settings,
-                        .db = host->db,
-                        .events = host->events,
-                        .embedder_socket = host->embedder_socket,
-                        .executable = "/proc/self/exe",
-                        .total = -1,
-                        .runtime = &rt};
-    snprintf(task.operation_id, sizeof task.operation_id, "%s", operation_id);
-    snprintf(task.task_id, sizeof task.task_id, "%s", task_id);
-    snprintf(task.worker_id, sizeof task.worker_id, "%s", worker_id);
-    struct task_facts facts = {
-        .type = OPERATION_NOOP, .jitter = jitter(), .default_retry_delay = (int)host->settings->default_retry_delay};
-    scoped(cJSON) *config = NULL;
-    enum status s = load(&sc, &task, &facts, &config);
-    if (s == STATUS_OK) {
-        announce_start(&sc, &task);
-        db_on_wait(task.db, task_has_to_stop, &task);
-        s = functions[task.type](&sc, &task);
-        db_on_wait(task.db, NULL, NULL);
-        db_rollback(task.db); /* nothing may be left open, whatever went wrong */
+    struct attempt a = {0}, *one = &a;
+    attempt_init(&a, host, operation_id, task_id, worker_id);
+    if (attempts_load(&one, 1) != STATUS_OK)
+        log_debug("attempt_not_loaded", log_text("operation", operation_id), log_text("problem", a.sc.problem_text));
+    attempt_work(&a);
+    if (a.end.outcome == TASK_COMPLETED || a.end.outcome == TASK_FAILED) {
+        enum status ended = finish(&a);
+        if (ended == STATUS_OK)
+            announce_end(&a.task);
+        else if (ended == STATUS_LOST)
+            a.end.outcome = TASK_LOST;
+        else
+            attempt_not_recorded(&a, ended);
     }
-    conclude(&sc, &task, &facts, s, out);
-    scope_done(&sc);
+    attempt_log_end(&a);
+    *out = a.end;
+    attempt_done(&a);
 }

@@ -71,6 +71,6 @@ enum status task_commit(struct scope *sc, struct task *task) must_check;
  * fence, COMMIT, last event) is task.c's. Must leave nothing half visible whenever it stops. */
 typedef enum status task_function(struct scope *sc, struct task *task);
 
-#define TASK(type, function) task_function function;
+#define TASK(type, function, is_brief) task_function function;
 #include "worker/tasks/tasks.def"
 #undef TASK

@@ -192,13 +192,12 @@ static void put_last_data(struct text *out, const PGresult *rows, int row)
     json_close(out, '}');
 }
 
-/* That the script refused it means that the last event is out already: nobody else closes a stream. */
-static enum status announce_row(struct scope *sc, struct db *db, struct redis *events, const PGresult *rows, int row)
+static struct event last_event(struct scope *sc, const PGresult *rows, int row)
 {
     scoped_text data = {0};
     put_last_data(&data, rows, row);
     const char *status = db_text(rows, row, "status");
-    const struct event e = {
+    return (struct event){
         .type = arena_printf(&sc->arena, "operation_%s", status),
         .operation_id = db_text(rows, row, "uuid"),
         .collection_id = db_text(rows, row, "collection_uuid"),
@@ -207,15 +206,42 @@ static enum status announce_row(struct scope *sc, struct db *db, struct redis *e
         .progress = db_real(rows, row, "percent", 0),
         .attempt = (int)db_int(rows, row, "attempt", 0),
         .is_last = true,
-        .data_json = data.data,
+        .data_json = arena_strdup(&sc->arena, data.data),
     };
-    const char *id = NULL;
-    enum status s = message_publish(sc, events, &e, &id);
-    if (s != STATUS_OK)
+}
+
+/* That the script refused it means that the last event is out already: nobody else closes a stream. One that cannot be
+ * announced for a reason of its own does not keep the others waiting. */
+enum status operation_store_announce_rows(struct scope *sc, struct db *db, struct redis *events, const PGresult *rows,
+                                          const struct event *before, size_t before_count)
+{
+    size_t count = (size_t)PQntuples(rows), n = 0;
+    struct event *all = arena_array(&sc->arena, count + before_count + 1, sizeof *all);
+    enum status *each = arena_array(&sc->arena, count + before_count + 1, sizeof *each);
+    scoped_text list = {0};
+    for (size_t r = 0; r < count; r++) {
+        const struct event last = last_event(sc, rows, (int)r);
+        for (size_t i = 0; i < before_count; i++) {
+            if (strcmp(before[i].operation_id, last.operation_id) == 0)
+                all[n++] = before[i];
+        }
+        all[n++] = last;
+    }
+    enum status s = message_publish_many(sc, events, all, n, each);
+    for (size_t i = 0; i < n; i++) {
+        if (s == STATUS_OK)
+            s = each[i];
+        if (!all[i].is_last || each[i] != STATUS_OK)
+            continue;
+        text_printf(&list, "%s%s", list.len ? "," : "{", all[i].operation_id);
+        log_info("operation_announced", log_text("operation", all[i].operation_id), log_int("attempt", all[i].attempt),
+                 log_text("status", all[i].status));
+    }
+    if (!list.len)
         return s;
-    log_info("operation_announced", log_text("operation", e.operation_id), log_int("attempt", e.attempt),
-             log_text("status", status), log_text("event_id", id));
-    return db_run(sc, db, SQL_OPERATION_ANNOUNCED, NULL, e.operation_id);
+    text_putc(&list, '}');
+    enum status noted = db_run(sc, db, SQL_OPERATIONS_ANNOUNCED, NULL, list.data);
+    return s == STATUS_OK ? noted : s;
 }
 
 enum status operation_store_announce(struct scope *sc, struct db *db, struct redis *events, const char *uuid)
@@ -224,25 +250,19 @@ enum status operation_store_announce(struct scope *sc, struct db *db, struct red
     enum status s = db_run(sc, db, SQL_OPERATION_FINAL, &rows, uuid);
     if (s != STATUS_OK || PQntuples(rows) == 0)
         return s;
-    return announce_row(sc, db, events, rows, 0);
+    return operation_store_announce_rows(sc, db, events, rows, NULL, 0);
 }
 
-/* One that cannot be announced for a reason of its own does not keep the others waiting. */
 static enum status announce_all(struct scope *sc, struct db *db, struct redis *events)
 {
     scoped(PGresult) *rows = NULL;
-    enum status first = db_run(sc, db, SQL_OPERATIONS_UNANNOUNCED, &rows, db_number(sc, ANNOUNCEMENTS));
-    int n = first == STATUS_OK ? PQntuples(rows) : 0;
-    for (int r = 0; r < n; r++) {
-        enum status s = announce_row(sc, db, events, rows, r);
-        if (first == STATUS_OK)
-            first = s;
-        if (s == STATUS_OK)
-            metrics_add(METRIC_ANNOUNCED_LATE, NULL, NULL, 1);
-        if (s == STATUS_UNAVAILABLE || s == STATUS_TIMEOUT)
-            break;
-    }
-    return first;
+    enum status s = db_run(sc, db, SQL_OPERATIONS_UNANNOUNCED, &rows, db_number(sc, ANNOUNCEMENTS));
+    if (s != STATUS_OK || PQntuples(rows) == 0)
+        return s;
+    s = operation_store_announce_rows(sc, db, events, rows, NULL, 0);
+    if (s == STATUS_OK)
+        metrics_add(METRIC_ANNOUNCED_LATE, NULL, NULL, PQntuples(rows));
+    return s;
 }
 
 /* ---- reconcile ---- */

@@ -5,6 +5,7 @@
 
 #include "common/db.h"
 #include "common/operation.h"
+#include "common/message.h"
 #include "common/redis.h"
 
 /* What follows an operation wherever it goes: enough to publish its events. Strings in the arena. */
@@ -64,6 +65,10 @@ enum status operation_store_settle_collection(struct scope *sc, struct db *db, i
 enum status operation_store_audit(struct scope *sc, struct db *db, const struct operation_ref *o, const char *status,
                                   const char *details_json) must_check;
 
+/* The last events of some rows (columns of operation_final.sql), each after those of `before` that belong to its
+ * operation, in one write; notes which are out. What could not be published is the reconciler's. */
+enum status operation_store_announce_rows(struct scope *sc, struct db *db, struct redis *events, const PGresult *rows,
+                                          const struct event *before, size_t before_count) must_check;
 /* Publishes the last event of a final operation and notes announced_at; nothing happens when it is not final or was
  * announced. `events` is on the stream database. STATUS_UNAVAILABLE: not published, the reconciler will. Call it after
  * the commit. */

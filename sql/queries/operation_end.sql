@@ -1,21 +1,25 @@
--- The attempt's own end with its audit row and figures, in one statement. It fences itself: it locks the row and finds it only while the task holds
--- it, so no row means that the attempt lost its operation; COMMIT follows at once. $1 operation uuid, $2 task id, $3 completed | failed,
--- $4 error class, $5 error message, $6 result (JSON), $7 processed, $8 failed, $9 total, $10 details of the audit row (JSON),
--- $11 names of the figures (text[]), $12 their values (float8[])
-WITH ended AS (
-    UPDATE operations SET
-        status = $3::text, completed_at = now(), percent = CASE WHEN $3::text = 'completed' THEN 100 ELSE percent END,
-        error_class = $4::text, error_message = $5::text, result = $6::jsonb,
-        processed = coalesce($7::bigint, processed), failed = coalesce($8::bigint, failed), total = coalesce($9::bigint, total),
-        current_file = NULL, meta = attempt_ended(meta, $3::text, $4::text, $5::text)
-    WHERE uuid = $1::uuid AND task_id = $2::uuid AND status = 'processing'
-    RETURNING uuid, type, attempt, user_id, collection_uuid
+-- The ends of some attempts with their audit rows and figures, in one statement. It fences itself: it locks the rows and finds them only while the
+-- tasks hold them, so an attempt without a row has lost its operation; COMMIT follows at once. Answers what the last events say (operation_final.sql).
+-- Arrays of equal length: $1 operation uuids, $2 task ids, $3 completed | failed, $4 error classes, $5 error messages, $6 results (JSON), $7 processed,
+-- $8 failed, $9 totals, $10 details of the audit rows (JSON), $11 figures (JSON)
+WITH given AS (
+    SELECT g.* FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::bigint[], $8::bigint[], $9::bigint[],
+        $10::jsonb[], $11::jsonb[]) AS g (uuid, task_id, status, error_class, error_message, result, processed, failed, total, details, figures)
+), ended AS (
+    UPDATE operations o SET
+        status = g.status, completed_at = now(), percent = CASE WHEN g.status = 'completed' THEN 100 ELSE o.percent END,
+        error_class = g.error_class, error_message = g.error_message, result = g.result,
+        processed = coalesce(g.processed, o.processed), failed = coalesce(g.failed, o.failed), total = coalesce(g.total, o.total),
+        current_file = NULL, meta = attempt_ended(o.meta, g.status, g.error_class, g.error_message)
+    FROM given g WHERE o.uuid = g.uuid AND o.task_id = g.task_id AND o.status = 'processing'
+    RETURNING o.uuid, o.type, o.status, o.attempt, o.user_id, o.collection_uuid, o.percent, o.processed, o.failed, o.total, o.error_class,
+        o.error_message, o.result, g.details, g.figures
 ), audited AS (
     INSERT INTO audit_log (user_id, collection_uuid, operation_uuid, action, details)
-    SELECT user_id, collection_uuid, uuid, 'operation_' || type || '_' || $3::text, $10::jsonb FROM ended
+    SELECT user_id, collection_uuid, uuid, 'operation_' || type || '_' || status, details FROM ended
 ), measured AS (
-    INSERT INTO operation_metrics (operation_uuid, attempt, name, value)
-    SELECT e.uuid, e.attempt, m.name, m.value FROM ended e, unnest($11::text[], $12::float8[]) AS m (name, value)
-    ON CONFLICT (operation_uuid, attempt, name) DO UPDATE SET value = excluded.value, recorded_at = now()
+    INSERT INTO operation_figures (operation_uuid, attempt, figures)
+    SELECT uuid, attempt, figures FROM ended
+    ON CONFLICT (operation_uuid, attempt) DO UPDATE SET figures = excluded.figures, recorded_at = now()
 )
-SELECT uuid FROM ended
+SELECT uuid, type, status, attempt, user_id, collection_uuid, percent, processed, failed, total, error_class, error_message, result FROM ended

@@ -91,7 +91,7 @@ def test_losing_whole_workers_sets_no_document_aside(make_stack):
     for _ in range(3):
         wait_for("documents in hand", lambda: stack.sql("SELECT 1 FROM in_hand h JOIN operations o ON o.task_id = h.task_id WHERE o.status = 'processing'"))
         stack.workers[-1].kill()
-        stack.add("worker")
+        stack.workers.append(stack.add("worker"))
         wait_for("the next attempt", lambda: user.operation(operation)["status"] in ("pending", "processing"))
         wait_for("the sweep", lambda: "lease_lapsed" in (ends_of(stack, operation) or [""])[-2:])
         if int(stack.sql_value("SELECT failures FROM operations WHERE uuid = :'v1'", operation)) >= 2:
@@ -99,6 +99,20 @@ def test_losing_whole_workers_sets_no_document_aside(make_stack):
     user.wait_over(operation)
     assert not rows_of(stack, collection, "file_name", "d.status = 'failed'")
     assert_nothing_doubled(stack, collection, 12)
+
+
+def test_the_only_document_is_not_set_aside_for_the_loss_of_whole_workers(make_stack):
+    stack = make_stack(apis=1, workers=1, has_faults=True, FAULT="before_document_commit:sleep=1500")
+    user = Client.registered(stack.apis[0].url)
+    collection = user.collection()["id"]
+    operation = user.add_source(collection, folder_of(stack, 1))["id"]
+    for losses in range(1, 4):
+        wait_for("the document to be in hand", lambda: stack.sql("SELECT 1 FROM in_hand h JOIN operations o ON o.task_id = h.task_id WHERE o.status = 'processing'"))
+        stack.workers[-1].kill()
+        stack.workers.append(stack.add("worker"))
+        wait_for("the sweep", lambda: ends_of(stack, operation).count("lease_lapsed") == losses)
+    user.wait_over(operation)
+    assert_nothing_doubled(stack, collection, 1)
 
 
 def test_counts_are_the_operations_and_not_the_attempts(make_stack):

@@ -222,7 +222,7 @@ def test_a_job_is_claimed_run_and_announced(db, redis, start):
     types = [e["type"] for e in redis.events(uuid)]
     assert types[0] == "operation_started" and types[-1] == "operation_completed" and "processing_progress" in types
     assert db(f"SELECT action FROM audit_log WHERE operation_uuid = '{uuid}'") == "operation_noop_completed"
-    assert "duration_seconds" in db(f"SELECT name FROM operation_metrics WHERE operation_uuid = '{uuid}'")
+    assert "duration_seconds" in db(f"SELECT figures FROM operation_figures WHERE operation_uuid = '{uuid}'")
     code, text = w.get("/metrics")
     assert code == 200 and 'operations_total{operation_type="noop",status="completed"} 1' in text
     assert w.get("/readyz")[0] == 200 and w.get("/internal/embed")[0] in (401, 405)
@@ -303,10 +303,10 @@ def test_an_operation_that_kills_its_child_every_time_fails_with_the_reason(db, 
     redis.push(uuid)
     redis.push(once)
     failed = wait_for(db, uuid, "failed")
-    assert failed["attempt"] == 3 and failed["error_message"] == "its worker died 3 times, last by signal 9"
+    assert failed["failures"] == 3 and failed["error_message"] == "its worker died 3 times, last by signal 9"
     assert wait_until(lambda: row(db, uuid)["announced_at"])
     assert [e["type"] for e in redis.events(uuid)][-1] == "operation_failed"
-    assert wait_for(db, once, "completed")["attempt"] == 2
+    assert wait_for(db, once, "completed")["failures"] == 1
 
 
 def test_failures_are_retried_or_not_by_their_class(db, redis, start):

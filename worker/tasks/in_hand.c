@@ -46,10 +46,16 @@ void in_hand_forget(struct scope *sc, struct task *task)
     scope_done(&own);
 }
 
+bool in_hand_is_last_attempt(const struct task *task)
+{
+    return task->failures + 1 >= task->max_attempts;
+}
+
 const char *in_hand_verdict(struct scope *sc, const struct task *task, const struct pending_document *d)
 {
-    bool is_last_attempt = task->failures + 1 >= task->max_attempts;
-    if (d->crashes < DEATHS_ALONE && (d->crashes + d->losses < DEATHS_ALONE || !is_last_attempt))
+    bool is_last_attempt = in_hand_is_last_attempt(task);
+    bool is_likely = d->crashes > 0 && d->crashes + d->losses >= DEATHS_ALONE && is_last_attempt;
+    if (d->crashes < DEATHS_ALONE && !is_likely)
         return NULL;
     return arena_printf(&sc->arena, "set aside, since it was the document in hand: %s",
                         task->last_reason ? task->last_reason : "the process that read it died each time");

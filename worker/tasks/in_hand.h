@@ -4,10 +4,11 @@
  *
  * A document is set aside, with the reason, when
  * - children died twice that had it alone in hand (killed by a signal, silent, or over the hard limit), or
- * - it was alone in hand twice when its child died or its whole worker was lost, and this is the operation's last
- *   attempt: losing one document is better than losing the operation.
- * A lost worker proves less than a dead child: whoever pulls plugs does not choose them by document. Recording it
- * counts as progress, so any number of such documents can be found in one operation. */
+ * - it was alone in hand when a child died and when a whole worker was lost, and this is the operation's last attempt:
+ *   losing one document is better than losing the operation.
+ * Lost workers alone prove nothing: whoever pulls plugs does not choose them by document. In the last attempt the
+ * suspects come last, so that the rest is done whatever becomes of them. Recording one counts as progress, so any number
+ * of such documents can be found in one operation. */
 #pragma once
 
 #include "worker/tasks/ingest.h"
@@ -19,5 +20,6 @@ enum status in_hand_note(struct scope *sc, struct ingest *in, const struct pendi
                          size_t count) must_check;
 /* The attempt ends orderly. Best effort: a row that stays is not counted. */
 void in_hand_forget(struct scope *sc, struct task *task);
+bool in_hand_is_last_attempt(const struct task *task);
 /* Why this document is not read any more, in the arena; NULL = it is read. */
 const char *in_hand_verdict(struct scope *sc, const struct task *task, const struct pending_document *d);

@@ -489,9 +489,10 @@ enum status ingest_write(struct scope *sc, struct ingest *in)
 {
     struct group *g = must_calloc(1, sizeof *g);
     scope_init(&g->sc, sc->trace_id);
-    enum status s = write_pages(sc, in, g, true);
+    bool come_last = in_hand_is_last_attempt(in->task);
+    enum status s = write_pages(sc, in, g, !come_last);
     if (s == STATUS_OK)
-        s = write_pages(sc, in, g, false);
+        s = write_pages(sc, in, g, come_last);
     scope_done(&g->sc);
     free(g);
     return s;
