@@ -31,6 +31,7 @@ enum status claim_operation(struct scope *sc, struct db *db, const struct settin
     struct claim c = {.type = OPERATION_NOOP};
     scoped(PGresult) *rows = NULL;
     uuid_make(c.task_id);
+    /* Model: claim. */
     enum status s = db_run(sc, db, SQL_OPERATION_CLAIM, &rows, uuid, c.task_id, worker_id, known(sc, settings));
     if (s != STATUS_OK)
         return s;

@@ -137,6 +137,7 @@ static enum status first_registration(struct scope *sc, struct lease *l, const c
     return register_row(sc, l);
 }
 
+/* Model: renew; renew: no row. */
 static enum status renew(struct scope *sc, struct lease *l, bool is_draining, bool *out_found)
 {
     scoped(PGresult) *rows = NULL;
@@ -332,6 +333,7 @@ bool lease_is_lost(struct lease *l)
     return is_lost;
 }
 
+/* Model: start over. */
 void lease_start_over(struct lease *l)
 {
     pthread_mutex_lock(&l->lock);

@@ -74,6 +74,7 @@ static void tell(struct scope *sc, const struct settle_stores *stores, const str
     scope_done(&own);
 }
 
+/* Model: hand back. */
 enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give,
                              enum settled *out)
 {
@@ -110,6 +111,7 @@ void settle_terminate(struct scope *sc, struct db *db, const char *task_id)
     scope_done(&own);
 }
 
+/* Model: sweep. */
 enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, int *out_operations)
 {
     scoped(PGresult) *rows = NULL;

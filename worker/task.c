@@ -136,6 +136,7 @@ void task_event(struct scope *sc, struct task *task, const char *type, double pe
     scope_done(&own);
 }
 
+/* Model: start. */
 static void announce_start(struct scope *sc, struct task *task)
 {
     scoped_text t = {0};
@@ -160,6 +161,7 @@ enum status task_fence(struct scope *sc, struct task *task)
     return db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
 }
 
+/* Model: fence, commit. */
 enum status task_commit(struct scope *sc, struct task *task)
 {
     enum status s = task_fence(sc, task);
@@ -351,7 +353,8 @@ static enum status settle_collection(struct scope *sc, struct task *task, const 
                                              task->collection_message);
 }
 
-/* End, audit, figures and collection: one durable COMMIT. Lock order: operations, collections. */
+/* End, audit, figures and collection: one durable COMMIT. Lock order: operations, collections. Model:
+ * end. */
 static enum status commit_end(struct scope *sc, struct task *task, const struct task_end *end)
 {
     if (!holds_collection(task))

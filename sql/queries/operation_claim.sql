@@ -1,4 +1,4 @@
--- A worker's first act on a popped UUID. No row: it is not pending, not due or not of a kind this worker knows; drop the UUID.
+-- A worker's first act on a popped UUID. No row: it is not pending, not due or not of a kind this worker knows; drop the UUID. (Model: claim.)
 -- Committed with synchronous_commit = off (set for this transaction by the RETURNING list): lost in a power cut, the row reads pending again.
 -- $1 operation uuid, $2 new task id, $3 worker id, $4 known types (text[])
 UPDATE operations o SET

@@ -1,4 +1,4 @@
--- Gives an operation back to be tried again. $1 operation uuid, $2 task id, $3 delay in seconds, $4 counts as a failure (boolean),
+-- Gives an operation back to be tried again. $1 operation uuid, $2 task id, $3 delay in seconds, $4 counts as a failure (boolean), (Model: hand back.)
 -- $5 error class or null, $6 reason; {n} in it becomes the number of failures
 -- At the limit of attempts it becomes failed instead.
 UPDATE operations SET

@@ -1,4 +1,4 @@
--- Puts the operations of lapsed workers back and forgets those workers. A lost worker counts as a crash of each of its operations;
+-- Puts the operations of lapsed workers back and forgets those workers. A lost worker counts as a crash of each of its operations; (Model: sweep.)
 -- at the limit they fail. So do operations whose worker has no row at all (a claim that ran beside a sweep). An operation that another process
 -- took meanwhile has another task by then and is left alone. $1 limit of workers
 WITH lapsed AS (
