@@ -528,8 +528,7 @@ init {
 
 #ifdef FAIR
 /* What has to happen at last, if no process is starved for ever and faults come to an end. */
-ltl what_is_accepted_ends { [] (IS_ACTIVE -> <> IS_FINAL) }
-ltl the_collection_is_freed { [] (collection_busy -> <> !collection_busy) }
+ltl what_is_accepted_ends_and_frees_its_collection { [] ((IS_ACTIVE || collection_busy) -> <> (IS_FINAL && !collection_busy)) }
 ltl an_end_is_announced { [] (IS_FINAL -> <> (row_announced && announcing == NOBODY && telling == NOBODY)) }
 ltl every_worker_comes_to_rest { [] (IS_FINAL -> <> (turn[1] == IDLE && turn[2] == IDLE && late == NOTHING && !row_locked)) }
 ltl cancelled_stays_cancelled { [] (row_status == CANCELLED -> [] (row_status == CANCELLED)) }

@@ -1,4 +1,5 @@
--- $1 operation uuid. The caller has checked the right. No row: already finished. (Model: cancel.)
+-- $1 operation uuid. The caller has checked the right. No row: already finished.
+-- Model: cancel.
 UPDATE operations SET status = 'cancelled', completed_at = now(), error_class = 'cancelled', current_file = NULL
 WHERE uuid = $1::uuid AND status IN ('pending', 'processing')
 RETURNING uuid, type, status, queue, collection_id, collection_uuid, user_id, worker_id, task_id, attempt, to_iso(completed_at) AS completed_at

@@ -1,7 +1,8 @@
--- The attempt's own end with its audit row and figures, in one statement. It fences itself: it locks the row and finds it only while the task holds (Model: end.)
+-- The attempt's own end with its audit row and figures, in one statement. It fences itself: it locks the row and finds it only while the task holds
 -- it, so no row means that the attempt lost its operation; COMMIT follows at once. $1 operation uuid, $2 task id, $3 completed | failed,
 -- $4 error class, $5 error message, $6 result (JSON), $7 processed, $8 failed, $9 total, $10 details of the audit row (JSON),
 -- $11 names of the figures (text[]), $12 their values (float8[])
+-- Model: end.
 WITH ended AS (
     UPDATE operations SET
         status = $3::text, completed_at = now(), percent = CASE WHEN $3::text = 'completed' THEN 100 ELSE percent END,
