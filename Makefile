@@ -100,9 +100,11 @@ test-store: setup ## store tests against a private PostgreSQL and Redis
 	@$(QUIET_MAKE) $(STORE)
 	@scripts/with-services.sh scripts/run-tests.sh $(STORE)
 
-.PHONY: check format
+.PHONY: check check-model format
 check: setup ## format, static analysis, builds by gcc and clang
 	@scripts/check.sh
+check-model: setup ## the model of the protocol, by spin (under a minute)
+	@scripts/check-model.sh
 format: ## reformat the C sources
 	@find api common sql tests worker -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' | xargs clang-format -i
 

@@ -51,6 +51,7 @@ if [ -f mk/cuda.mk ]; then
     part "cuda on the emulation" make -s test-cuda-emu
     part "cuda by nvcc" make -s cuda
 fi
+part model scripts/check-model.sh
 part check scripts/check.sh
 
 awk '{p += $1; f += $2} END {printf "%d passed, %d failed\n", p, f}' "$TEST_TOTALS" >build/test-sum

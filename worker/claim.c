@@ -60,6 +60,7 @@ enum status claim_operation(struct scope *sc, struct db *db, const struct settin
     struct claim c = {.type = OPERATION_NOOP};
     scoped(PGresult) *rows = NULL;
     uuid_make(c.task_id);
+    /* Model: claim. */
     enum status s = db_run_kept(sc, db, SQL_OPERATION_CLAIM, &rows, uuid, c.task_id, worker_id,
                                 known(sc, settings, false));
     if (s != STATUS_OK)

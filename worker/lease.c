@@ -138,6 +138,7 @@ static enum status first_registration(struct scope *sc, struct lease *l, const c
     return register_row(sc, l);
 }
 
+/* Model: renew; renew: no row. */
 static enum status renew(struct scope *sc, struct lease *l, bool is_draining, bool *out_found, bool *out_is_asked)
 {
     scoped(PGresult) *rows = NULL;
@@ -357,6 +358,7 @@ bool lease_is_asked_to_drain(struct lease *l)
     return is_asked;
 }
 
+/* Model: start over. */
 void lease_start_over(struct lease *l)
 {
     pthread_mutex_lock(&l->lock);

@@ -99,6 +99,7 @@ static void log_hand_back(const struct given_back *g, const struct hand_back *gi
              log_real("delay_seconds", give->delay_seconds), log_text("not_before", g->is_failed ? NULL : not_before));
 }
 
+/* Model: hand back. */
 enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give,
                              enum settled *out)
 {
@@ -151,6 +152,7 @@ static void terminate_workers(struct scope *sc, struct db *db, const PGresult *s
     scope_done(&own);
 }
 
+/* Model: sweep. */
 enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, int *out_operations)
 {
     scoped(PGresult) *rows = NULL;

@@ -5,6 +5,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/message.h"
+#include "common/metrics.h"
 #include "common/store/operation_store.h"
 
 #include <assert.h>
@@ -217,6 +218,7 @@ void task_event(struct scope *sc, struct task *task, const char *type, double pe
     scope_done(&own);
 }
 
+/* Model: start. */
 static void announce_start(struct scope *sc, struct task *task)
 {
     log_info("task_started", log_text("operation", task->operation_id), log_text("task", task->task_id),
@@ -244,6 +246,7 @@ enum status task_fence(struct scope *sc, struct task *task)
     return db_run(sc, task->db, SQL_FENCE, NULL, task->operation_id, task->task_id);
 }
 
+/* Model: fence, commit. */
 enum status task_commit(struct scope *sc, struct task *task)
 {
     enum status s = task_fence(sc, task);
@@ -392,7 +395,7 @@ static enum status settle_collection(struct scope *sc, struct task *task, const 
                                              task->collection_message);
 }
 
-/* End, audit, figures and collection: one durable COMMIT. Lock order: operations, collections. */
+/* End, audit, figures and collection: one durable COMMIT. Lock order: operations, collections. Model: end. */
 static enum status commit_end(struct scope *sc, struct attempt *a)
 {
     struct task *task = &a->task;
@@ -546,6 +549,8 @@ void attempt_log_end(const struct attempt *a)
     const char *problem = a->status == STATUS_OK ? NULL
                           : a->sc.problem_text   ? a->sc.problem_text
                                                  : status_text(a->status);
+    if (a->end.outcome == TASK_LOST)
+        metrics_add(METRIC_FENCE_REFUSALS, operation_kind(task->type)->name, NULL, 1);
     log_at(level, events[a->end.outcome], log_text("operation", task->operation_id), log_text("task", task->task_id),
            log_text("worker", task->worker_id), log_int("attempt", task->attempt),
            log_text("type", operation_kind(task->type)->name), log_int("processed", task->processed),

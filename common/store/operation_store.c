@@ -39,6 +39,7 @@ static struct operation_ref ref_of(struct scope *sc, const PGresult *rows, int r
 
 /* ---- accept ---- */
 
+/* Model: accept. */
 enum status operation_store_insert(struct scope *sc, struct db *db, const struct operation_new *o,
                                    struct operation_ref *out)
 {
@@ -114,6 +115,7 @@ void operation_store_push(struct scope *sc, struct redis *queue_redis, const str
 
 /* ---- cancel, settle, audit ---- */
 
+/* Model: cancel. */
 enum status operation_store_cancel(struct scope *sc, struct db *db, const char *uuid, struct operation_ref *out,
                                    const char **out_worker_id, int64_t *out_collection_id)
 {
@@ -471,6 +473,7 @@ static enum status take_lease(struct scope *sc, struct db *db, struct operation_
     return s;
 }
 
+/* Model: push what is due and absent; announce. */
 enum status operation_store_reconcile(struct scope *sc, struct db *db, struct redis *queue, struct redis *events,
                                       struct operation_reconciler *memory, double lease_seconds)
 {

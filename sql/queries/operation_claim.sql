@@ -1,6 +1,7 @@
 -- A worker's first act on a popped UUID. No row: it is not pending, not due or not of a kind this worker knows; drop the UUID.
 -- Committed with synchronous_commit = off (set for this transaction by the RETURNING list): lost in a power cut, the row reads pending again.
 -- $1 operation uuid, $2 new task id, $3 worker id, $4 known types (text[])
+-- Model: claim.
 UPDATE operations o SET
     status = 'processing', task_id = $2::uuid, worker_id = $3::text, attempt = o.attempt + 1,
     started_at = coalesce(o.started_at, now()),

@@ -2,6 +2,7 @@
 -- tasks hold them, so an attempt without a row has lost its operation; COMMIT follows at once. Answers what the last events say (operation_final.sql).
 -- Arrays of equal length: $1 operation uuids, $2 task ids, $3 completed | failed, $4 error classes, $5 error messages, $6 results (JSON), $7 processed,
 -- $8 failed, $9 totals, $10 details of the audit rows (JSON), $11 figures (JSON)
+-- Model: end.
 WITH given AS (
     SELECT g.* FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::bigint[], $8::bigint[], $9::bigint[],
         $10::jsonb[], $11::jsonb[]) AS g (uuid, task_id, status, error_class, error_message, result, processed, failed, total, details, figures)

@@ -1,6 +1,7 @@
 -- Gives an operation back to be tried again. $1 operation uuid, $2 task id, $3 delay in seconds, $4 counts as a failure (boolean),
 -- $5 error class or null, $6 reason; {n} in it becomes the number of failures; $7 how the attempt ended
 -- At the limit of attempts it becomes failed instead.
+-- Model: hand back.
 UPDATE operations SET
     status = CASE WHEN $4::boolean AND failures + 1 >= max_attempts THEN 'failed' ELSE 'pending' END,
     completed_at = CASE WHEN $4::boolean AND failures + 1 >= max_attempts THEN now() END,

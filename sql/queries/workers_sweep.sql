@@ -1,6 +1,7 @@
 -- Puts the operations of lapsed workers back and forgets those workers. A lost worker counts as a crash of each of its operations;
 -- at the limit they fail. So do operations whose worker has no row at all (a claim that ran beside a sweep). An operation that another process
 -- took meanwhile has another task by then and is left alone. One row at least, without an operation when there was none. $1 limit of workers
+-- Model: sweep.
 WITH lapsed AS (
     SELECT id, expires_at FROM workers WHERE expires_at < now() ORDER BY expires_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
 ), held AS (

@@ -151,6 +151,20 @@ static void an_operation_that_no_worker_took_can_be_closed(void **state)
     assert_non_null(publish(&last));
 }
 
+/* A power cut of PostgreSQL can take back a claim whose attempt has published already; then it is cancelled. */
+static void the_last_event_closes_a_stream_that_knows_a_newer_attempt(void **state)
+{
+    (void)state;
+    const char *operation = new_operation();
+    struct event started = event_of(operation, 1, "operation_started"),
+                 end = event_of(operation, 0, "operation_cancelled");
+    end.is_last = true;
+    assert_non_null(publish(&started));
+    assert_non_null(publish(&end));
+    assert_null(publish(&started));
+    assert_null(publish(&end));
+}
+
 static void streams_are_bounded_and_kept_for_a_day(void **state)
 {
     (void)state;
@@ -292,6 +306,7 @@ int main(void)
         cmocka_unit_test(an_older_attempt_is_refused_and_a_newer_one_takes_over),
         cmocka_unit_test(nothing_follows_the_last_event),
         cmocka_unit_test(an_operation_that_no_worker_took_can_be_closed),
+        cmocka_unit_test(the_last_event_closes_a_stream_that_knows_a_newer_attempt),
         cmocka_unit_test(streams_are_bounded_and_kept_for_a_day),
         cmocka_unit_test(a_lost_data_set_shows_in_the_epoch),
         cmocka_unit_test(an_event_that_redis_has_no_memory_for_changes_nothing),
