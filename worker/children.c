@@ -1,6 +1,7 @@
 #include "worker/supervisor_state.h"
 
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/metrics.h"
 
@@ -34,6 +35,7 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
 {
     if (!slot_has_task(slot))
         return;
+    (void)FAULT(END_REPORTED, slot->operation_id);
     count_end(slot, end);
     struct hand_back give = hand_back_of(slot, end->is_counted, (enum error_class)end->class, end->reason);
     give.delay_seconds = end->delay_seconds;
@@ -100,6 +102,7 @@ static void after_death(struct supervisor *w, struct slot *slot, const struct sl
     if (!slot_has_task(slot))
         return;
     metrics_add(METRIC_TASKS_KILLED, reasons[slot->stop], NULL, 1);
+    (void)FAULT(CHILD_REAPED, slot->operation_id);
     chores_remove_leftovers(w->chores);
     struct scope sc;
     scope_init(&sc, slot->operation_id);

@@ -2,6 +2,7 @@
 
 #include "build/queries.h"
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 #include <stdio.h>
@@ -53,6 +54,7 @@ void check_rows(struct supervisor *w)
         if (!slot)
             continue;
         log_info("task_told_to_stop", log_text("operation", slot->operation_id), log_text("task", slot->task_id));
+        (void)FAULT(BEFORE_TASK_TOLD_TO_STOP, slot->operation_id);
         slot_stop(slot, STOP_LOST, cancel_grace_ms(w->settings));
     }
     scope_done(&sc);
@@ -81,6 +83,7 @@ void check_orphans(struct supervisor *w)
         snprintf(give.operation_id, sizeof give.operation_id, "%s", db_text(rows, r, "uuid"));
         snprintf(give.task_id, sizeof give.task_id, "%s", db_text(rows, r, "task_id"));
         log_warning("operation_orphaned", log_text("operation", give.operation_id), log_text("task", give.task_id));
+        (void)FAULT(ORPHAN_FOUND, give.operation_id);
         give_back(w, &give);
     }
     scope_done(&sc);

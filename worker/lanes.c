@@ -36,7 +36,8 @@ void put_back(struct supervisor *w, struct lane *lane)
 {
     struct scope sc;
     scope_init(&sc, lane->held);
-    if (lane->held[0] &&
+    bool is_dropped = lane->held[0] && FAULT(BEFORE_PUT_BACK, lane->held);
+    if (lane->held[0] && !is_dropped &&
         redis_run(&sc, w->stores.queue, NULL, "RPUSH %s %s",
                   redis_key(&sc, w->stores.queue, "queue:%s", lane->held_queue), lane->held) != STATUS_OK)
         log_debug("job_not_put_back", log_text("operation", lane->held), log_text("problem", sc.problem_text));
@@ -51,8 +52,10 @@ static void hand_over(struct supervisor *w, struct slot *slot, const char *uuid,
     snprintf(order.operation_id, sizeof order.operation_id, "%s", uuid);
     memcpy(order.task_id, claim->task_id, sizeof order.task_id);
     memcpy(order.worker_id, w->worker_id, sizeof order.worker_id);
-    if (slot_run(slot, &order, claim->type, claim->attempt))
+    if (slot_run(slot, &order, claim->type, claim->attempt)) {
+        (void)FAULT(AFTER_HAND_OVER, uuid);
         return;
+    }
     struct hand_back give = {.class = ERROR_NONE, .reason = "its worker's child had just ended"};
     memcpy(give.operation_id, order.operation_id, sizeof give.operation_id);
     memcpy(give.task_id, order.task_id, sizeof give.task_id);
@@ -65,7 +68,8 @@ static bool take(struct supervisor *w, struct slot *slot, const char *uuid)
     struct scope sc;
     struct claim claim;
     scope_init(&sc, uuid);
-    enum status s = claim_operation(&sc, w->db, w->settings, uuid, w->worker_id, &claim);
+    enum status s = FAULT(BEFORE_CLAIM, uuid) ? STATUS_UNAVAILABLE
+                                              : claim_operation(&sc, w->db, w->settings, uuid, w->worker_id, &claim);
     if (s == STATUS_OK)
         hand_over(w, slot, uuid, &claim);
     else if (s == STATUS_CONFLICT)
@@ -111,6 +115,7 @@ static void on_popped(struct supervisor *w, struct lane *lane, const redisReply 
     memcpy(lane->held, uuid, sizeof lane->held);
     lane->held_queue = queue_of_key(lane, reply->element[0]->str);
     lane->try_at_ms = 0;
+    (void)FAULT(AFTER_POP, lane->held);
     if (w->is_draining)
         put_back(w, lane);
     else

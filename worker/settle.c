@@ -1,6 +1,7 @@
 #include "worker/settle.h"
 
 #include "build/queries.h"
+#include "common/fault.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/store/operation_store.h"
@@ -88,6 +89,7 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
     if (is_ours) {
         g = read_row(sc, rows, 0, give->operation_id);
         s = settle_failed(sc, stores->db, &g);
+        (void)FAULT(BEFORE_HAND_BACK_COMMIT, give->operation_id);
     }
     if (s == STATUS_OK)
         s = db_commit(sc, stores->db);
@@ -96,6 +98,7 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
     if (s != STATUS_OK)
         return s;
     *out = !is_ours ? SETTLED_LOST : g.is_failed ? SETTLED_FAILED : SETTLED_PENDING;
+    (void)FAULT(AFTER_HAND_BACK_COMMIT, give->operation_id);
     if (is_ours)
         tell(sc, stores, &g, db_bool(rows, 0, "is_due"));
     return STATUS_OK;
@@ -123,12 +126,16 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, i
         all[r].task_id = kept(sc, rows, r, "task_id");
         s = settle_failed(sc, stores->db, &all[r]);
     }
+    if (count > 0)
+        (void)FAULT(BEFORE_SWEEP_COMMIT, all[0].ref.uuid);
     if (s == STATUS_OK)
         s = db_commit(sc, stores->db);
     else
         db_rollback(stores->db);
     if (s != STATUS_OK)
         return s;
+    if (count > 0)
+        (void)FAULT(AFTER_SWEEP_COMMIT, all[0].ref.uuid);
     for (int r = 0; r < count; r++) {
         settle_terminate(sc, stores->db, all[r].task_id);
         tell(sc, stores, &all[r], true);

@@ -131,6 +131,7 @@ void task_event(struct scope *sc, struct task *task, const char *type, double pe
     percent = percent < 0 ? 0 : percent > 100 ? 100 : percent;
     note_progress(&own, task, percent, current_file);
     struct event event = event_of(task, type, percent, data_json);
+    (void)FAULT(BEFORE_PROGRESS_EVENT, task->operation_id);
     if (!rt->is_lost && message_publish(&own, task->events, &event, NULL) != STATUS_OK)
         log_debug("event_not_published", log_text("operation", task->operation_id), log_text("type", type),
                   log_text("problem", own.problem_text));
@@ -355,13 +356,17 @@ static enum status settle_collection(struct scope *sc, struct task *task, const 
 /* End, audit, figures and collection: one durable COMMIT. Lock order: operations, collections. */
 static enum status commit_end(struct scope *sc, struct task *task, const struct task_end *end)
 {
+    if (FAULT(BEFORE_ACK, task->operation_id))
+        return STATUS_UNAVAILABLE;
     if (!holds_collection(task))
         return write_end(sc, task, end); /* a statement is a transaction */
     enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
         s = write_end(sc, task, end);
+    (void)FAULT(END_WRITTEN, task->operation_id);
     if (s == STATUS_OK)
         s = settle_collection(sc, task, end);
+    (void)FAULT(BEFORE_END_COMMIT, task->operation_id);
     if (s == STATUS_OK)
         return db_commit(sc, task->db);
     db_rollback(task->db);
@@ -504,6 +509,7 @@ static void conclude(struct scope *sc, struct task *task, struct task_facts *fac
         }
     }
     log_end(task, out, s, problem);
+    (void)FAULT(BEFORE_END_REPORTED, task->operation_id);
 }
 
 void task_execute(const struct task_host *host, const char *operation_id, const char *task_id, const char *worker_id,
@@ -530,9 +536,12 @@ void task_execute(const struct task_host *host, const char *operation_id, const 
     struct task_facts facts = {
         .type = OPERATION_NOOP, .jitter = jitter(), .default_retry_delay = (int)host->settings->default_retry_delay};
     scoped(cJSON) *config = NULL;
+    (void)FAULT(TASK_RECEIVED, operation_id);
     enum status s = load(&sc, &task, &facts, &config);
+    (void)FAULT(TASK_LOADED, operation_id);
     if (s == STATUS_OK) {
         announce_start(&sc, &task);
+        (void)FAULT(START_ANNOUNCED, operation_id);
         s = functions[task.type](&sc, &task);
         db_rollback(task.db); /* nothing may be left open, whatever went wrong */
     }

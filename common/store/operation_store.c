@@ -103,6 +103,7 @@ void operation_store_push(struct scope *sc, struct redis *queue_redis, const str
     scope_init(&own, sc->trace_id);
     if (redis_push(&own, queue_redis, o->queue, o->uuid) != STATUS_OK)
         metrics_add(METRIC_PUSH_FAILURES, NULL, NULL, 1);
+    (void)FAULT(AFTER_PUSH, o->uuid);
     scope_done(&own);
 }
 
@@ -186,7 +187,10 @@ static enum status announce_row(struct scope *sc, struct db *db, struct redis *e
         .is_last = true,
         .data_json = data.data,
     };
+    (void)FAULT(BEFORE_LAST_EVENT, e.operation_id);
     enum status s = message_publish(sc, events, &e, NULL);
+    if (FAULT(AFTER_LAST_EVENT, e.operation_id))
+        return STATUS_UNAVAILABLE;
     return s == STATUS_OK ? db_run(sc, db, SQL_OPERATION_ANNOUNCED, NULL, e.operation_id) : s;
 }
 
@@ -360,7 +364,9 @@ static enum status push_missing(struct scope *sc, struct redis *queue, const str
         if (!list[i].is_queued && list[i].was_missing)
             argv[argc++] = list[i].uuid;
         if (argc == (int)array_len(argv) || (i + 1 == count && argc > 2)) {
+            (void)FAULT(BEFORE_RECONCILE_PUSH, argv[2]);
             enum status s = redis_run_argv(sc, queue, NULL, argc, argv, NULL);
+            (void)FAULT(AFTER_RECONCILE_PUSH, argv[2]);
             if (s != STATUS_OK)
                 return s;
             argc = 2;
@@ -421,6 +427,7 @@ enum status operation_store_reconcile(struct scope *sc, struct db *db, struct re
         memory->missing_count = 0;
         return s;
     }
+    (void)FAULT(RECONCILER_CHOSEN, memory->holder);
     s = push_forgotten(sc, db, queue, memory);
     enum status announced = announce_all(sc, db, events);
     return s != STATUS_OK ? s : announced;
