@@ -47,7 +47,8 @@ void put_back(struct supervisor *w, struct lane *lane)
 
 static void hand_over(struct supervisor *w, struct slot *slot, const char *uuid, const struct claim *claim)
 {
-    (void)FAULT(AFTER_CLAIM, uuid);
+    if (FAULT(AFTER_CLAIM, uuid))
+        return; /* as if the answer to the claim had been lost */
     struct order order = {.kind = ORDER_RUN};
     snprintf(order.operation_id, sizeof order.operation_id, "%s", uuid);
     memcpy(order.task_id, claim->task_id, sizeof order.task_id);

@@ -39,7 +39,8 @@ def wait_for(what, condition, seconds=PATIENCE, every=0.05):
 
 
 class Gate:
-    """A TCP forwarder in front of a server: shut() cuts what is open and refuses what comes, open() lets through again."""
+    """A TCP forwarder in front of a server: shut() cuts what is open and refuses what comes, open() lets through again. hold() swallows everything as a
+    partition of the network does, and tells nobody; release() lets it through."""
 
     def __init__(self, host, port):
         self.target = (host, port)
@@ -47,7 +48,15 @@ class Gate:
         self.pairs = set()
         self.lock = threading.Lock()
         self.listener = None
+        self.flows = threading.Event()
+        self.flows.set()
         self.open()
+
+    def hold(self):
+        self.flows.clear()
+
+    def release(self):
+        self.flows.set()
 
     def open(self):
         listener = socket.socket()
@@ -78,6 +87,7 @@ class Gate:
                 client, _ = listener.accept()
             except OSError:
                 return
+            self.flows.wait()
             try:
                 server = socket.create_connection(self.target, timeout=5)
                 server.settimeout(None)
@@ -98,6 +108,7 @@ class Gate:
     def _copy(self, source, sink, pair):
         try:
             while data := source.recv(65536):
+                self.flows.wait()
                 sink.sendall(data)
         except OSError:
             pass
@@ -129,10 +140,13 @@ class Process:
     def pid(self):
         return self.child.pid
 
-    def start(self):
+    def launch(self):
         with open(self.log, "ab") as log:
             self.child = subprocess.Popen([self.stack.program(self.kind)], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                           start_new_session=True, cwd=ROOT)
+
+    def start(self):
+        self.launch()
         wait_for(f"{self.name} to be ready", self._is_ready)
 
     def _is_ready(self):
