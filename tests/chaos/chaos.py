@@ -2,8 +2,8 @@
 """Breaks a running stack on purpose, and checks that what is promised holds: no accepted operation is lost, doubled, stuck or half seen.
 
 First the walk: every fault point of common/fault.def × kill, fail, sleep and stop. Then rounds of random kills under load. Run it by `make chaos`
-(SEED=, KILLS=, MINUTES=, PART=walk|random, FAULTS=name,name, POINTS=name,name, ROUND=n) or `make chaos-short`. The same seed makes the same choices; what the machine
-does in between differs. docs/tests.md says more.
+(SEED=, KILLS=, MINUTES=, PART=walk|random, FAULTS=name,name, POINTS=name,name, ACTIONS=kill,stop, ROUND=n) or `make chaos-short`. The same seed makes
+the same choices; what the machine does in between differs. docs/tests.md says more.
 """
 import argparse
 import os
@@ -126,7 +126,7 @@ class Chaos:
         only = self.options.points.split(",") if self.options.points else None
         this = walk.Walk(self.stack, self.points, user, lambda: self.checked(step_started[0]), self.options.seed, self.log)
         step_started = [0.0]
-        for name, action in this.steps(self.options.short, only):
+        for name, action in this.steps(self.options.short, only, self.options.actions and self.options.actions.split(",")):
             if self.out_of_time():
                 self.log("walk: out of time")
                 break
@@ -252,6 +252,7 @@ def read_options():
     parser.add_argument("--part", choices=("walk", "random", "all"), default=e("PART") or "all")
     parser.add_argument("--faults", default=e("FAULTS"), help="kinds of random faults")
     parser.add_argument("--points", default=e("POINTS"), help="fault points to walk")
+    parser.add_argument("--actions", default=e("ACTIONS"), help="of kill, fail, sleep, stop")
     parser.add_argument("--round", type=int, default=int(e("ROUND")) if e("ROUND") else None, help="this random round alone")
     parser.add_argument("--short", action="store_true", help="the essential points and some kills, for CI")
     parser.add_argument("--go-on", action="store_true", help="after a failure")

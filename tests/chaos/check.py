@@ -39,8 +39,9 @@ class Check:
             raise AssertionError(f"{what}: {rows[:5]}") from None
 
     def all(self):
-        self.none("STUCK: an operation that does not end",
-                  "SELECT uuid, status, type, attempt, failures, not_before, worker_id FROM operations WHERE status IN ('pending', 'processing')", 120)
+        self.none("a retry that is put off beyond its back-off", """SELECT uuid, failures, not_before FROM operations WHERE status = 'pending'
+            AND not_before > now() + make_interval(secs => 1.25 * 60 * 2 ^ least(failures, 10))""")
+        self.come_to_rest()
         self.none("an end that was not announced", "SELECT uuid FROM operations WHERE status IN ('completed', 'failed', 'cancelled') AND announced_at IS NULL", 60)
         self.none("STUCK: a collection that is busy with nothing", "SELECT uuid, status FROM collections WHERE status = 'processing' AND deleted_at IS NULL")
         self.none("a document left half written", "SELECT uuid, status, live_version, next_version FROM documents WHERE status = 'processing'", LEFTOVERS_SECONDS)
@@ -56,6 +57,19 @@ class Check:
         self.contents()
         self.histories()
         self.watchers()
+
+    def come_to_rest(self):
+        unfinished = "SELECT uuid, status, type, attempt, failures, not_before, worker_id FROM operations WHERE status IN ('pending', 'processing')"
+        rows = []
+
+        def is_over():
+            self.world.hurry()
+            rows[:] = self.world.sql(unfinished)
+            return not rows
+        try:
+            wait_for("all operations to be over", is_over, seconds=120, every=0.5)
+        except AssertionError:
+            raise AssertionError(f"STUCK: operations that do not end: {rows[:5]}") from None
 
     # ---- every accepted operation, exactly once
 

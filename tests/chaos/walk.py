@@ -91,8 +91,10 @@ class Workloads:
         self.collection = None
 
     def over(self, operation):
-        wait_for(f"operation {operation} to be over", lambda: self.world.value("SELECT status FROM operations WHERE uuid = :'v1'", operation) in
-                 ("completed", "failed", "cancelled"), seconds=120, every=0.1)
+        def is_over():
+            self.world.hurry()
+            return self.world.value("SELECT status FROM operations WHERE uuid = :'v1'", operation) in ("completed", "failed", "cancelled")
+        wait_for(f"operation {operation} to be over", is_over, seconds=120, every=0.1)
 
     def running(self, operation, seconds=60):
         wait_for(f"operation {operation} to run", lambda: self.world.value("SELECT status FROM operations WHERE uuid = :'v1'", operation) != "pending",
@@ -187,13 +189,13 @@ class Walk:
         self.workloads.points = points
         self.fired, self.unfired, self.seconds = 0, [], []
 
-    def steps(self, is_short, only=None):
+    def steps(self, is_short, only=None, actions=None):
         names = only or (ESSENTIAL if is_short else self.points.names)
         unknown = [name for name in names if name not in self.points.program]
         assert not unknown, f"no such point: {unknown}"
         for action in ("kill", "fail", f"sleep={SLEEP_MS}", "stop"):
-            if is_short and action != "kill":
-                break
+            if (is_short and action != "kill") or (actions and action.split("=")[0] not in actions):
+                continue
             for name in names:
                 if action in self.points.actions(name):
                     yield name, action
@@ -219,13 +221,13 @@ class Walk:
         try:
             for work in works:
                 getattr(self.workloads, work)()
-            fired = self.points.has_fired()
         finally:
             is_over.set()
             if action == "stop":
                 waker.join()
             fired = self.points.disarm()
             self.world.wake_all()
+        worked = time.monotonic() - started
         self.world.wait_ready()
         self.check()
         if self.workloads.collection in self.user.collections and len(self.user.collections) > 6:
@@ -236,7 +238,7 @@ class Walk:
             self.fired += 1
         else:
             self.unfired.append(f"{name}:{action}")
-        self.log(f"walk {name}:{action} {'' if fired else 'NOT REACHED '}by {'+'.join(works)} {seconds:.1f} s")
+        self.log(f"walk {name}:{action} {'' if fired else 'NOT REACHED '}by {'+'.join(works)} {worked:.1f} s, whole and checked after {seconds:.1f} s")
         return fired
 
 

@@ -135,6 +135,10 @@ class World:
         except AssertionError:
             raise last[0] from None
 
+    def hurry(self):
+        """Nobody waits for a retry that is put off by minutes: it is due now."""
+        self.sql("UPDATE operations SET not_before = now() WHERE status = 'pending' AND not_before > now() + interval '2 seconds'")
+
     def value(self, statement, *values):
         rows = self.sql(statement, *values)
         return rows[0][0] if rows else None
