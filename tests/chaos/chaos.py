@@ -28,8 +28,8 @@ import walk  # noqa: E402
 import world  # noqa: E402
 from support.stack import wait_for  # noqa: E402
 
-FAULTS_A_ROUND = (16, 30)
-GAP_SECONDS = (0.15, 1.3)
+FAULTS_A_ROUND = (30, 50)
+GAP_SECONDS = (0.05, 0.9)
 
 
 class Recorder:

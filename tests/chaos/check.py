@@ -126,11 +126,11 @@ class Check:
         self.none("chunks that nobody sees", """
             SELECT k.document_id, k.version, d.live_version, d.next_version, d.status, count(*) FROM chunks k LEFT JOIN documents d ON d.id = k.document_id
             WHERE d.live_version IS DISTINCT FROM k.version GROUP BY 1, 2, 3, 4, 5""", LEFTOVERS_SECONDS)
-        for generation, collection in self.world.sql("SELECT g.id, g.collection_id FROM generations g"):
-            self.none("vectors and chunks that do not belong together", f"""
-                SELECT k.id, v.chunk_id, k.document_id, v.document_id FROM (SELECT * FROM chunks WHERE collection_id = {collection}) k
+        pairs = [f"""SELECT {generation} AS generation, k.id, v.chunk_id, k.document_id, v.document_id FROM (SELECT * FROM chunks WHERE collection_id = {collection}) k
                 FULL JOIN vec.g{generation} v ON v.chunk_id = k.id AND v.document_id = k.document_id AND v.version = k.version
-                WHERE k.id IS NULL OR v.chunk_id IS NULL""", LEFTOVERS_SECONDS)
+                WHERE k.id IS NULL OR v.chunk_id IS NULL""" for generation, collection in self.world.sql("SELECT g.id, g.collection_id FROM generations g")]
+        if pairs:
+            self.none("vectors and chunks that do not belong together", " UNION ALL ".join(pairs), LEFTOVERS_SECONDS)
 
     def counters(self):
         self.none("counters of a collection that are not so", """

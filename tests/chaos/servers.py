@@ -20,6 +20,8 @@ class Servers:
         self.pg_port, self.redis_port = free_port(), free_port()
         self.data, self.redis_child = os.path.join(self.dir, "pg"), None
         os.environ["PGPASSWORD"] = "chaos"
+        # Debian's psql is a script that looks for the program at each call.
+        os.environ["PATH"] = shell("pg_bin").stdout.strip() + ":" + os.environ["PATH"]
         os.environ["DATABASE_URL"] = f"postgresql://opstream:chaos@127.0.0.1:{self.pg_port}/postgres"
         os.environ["REDIS_URL"] = f"redis://127.0.0.1:{self.redis_port}"
         self.start_postgres()
@@ -51,7 +53,9 @@ class Servers:
             os.kill(pid, signal.SIGKILL)
 
     def stop_postgres(self, mode="immediate"):
-        shell(f"cd / && as_pg \"$(pg_bin)/pg_ctl\" -D {self.data} -m {mode} -t 30 -s stop")
+        stop = "cd / && as_pg \"$(pg_bin)/pg_ctl\" -D {} -m {} -t {} -s stop"
+        if shell(stop.format(self.data, mode, 15)).returncode != 0:
+            shell(stop.format(self.data, "immediate", 30))
 
     # ---- Redis
 
