@@ -28,8 +28,8 @@ import walk  # noqa: E402
 import world  # noqa: E402
 from support.stack import wait_for  # noqa: E402
 
-FAULTS_A_ROUND = (30, 50)
-GAP_SECONDS = (0.05, 0.9)
+FAULTS_A_ROUND = (40, 60)
+GAP_SECONDS = (0.05, 0.7)
 
 
 class Recorder:
@@ -216,7 +216,8 @@ class Chaos:
             pass
         print(self.recorder.table())
         print(f"seed {self.options.seed}: {getattr(self, 'walked', 0)} points × actions walked, {self.kills} random kills and {self.other} other faults in {self.rounds} clean "
-              f"rounds, {operations} operations, {sum(u.watcher.connections for u in self.users)} sockets, {self.set_aside} documents set aside, "
+              f"rounds, {operations} operations, {sum(u.watcher.connections for u in self.users)} sockets of which "
+              f"{sum(u.watcher.refused for u in self.users)} were refused, {self.set_aside} documents set aside, "
               f"{time.monotonic() - self.started:.0f} s")
         print(f"{lost} lost, {doubled} doubled, {stuck} stuck, {len(self.broken) - lost - doubled - stuck} otherwise broken")
         for name, problem in self.broken:

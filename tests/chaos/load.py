@@ -207,7 +207,7 @@ class Watcher:
         self.user, self.rng = user, random.Random(user.name)
         self.seen = []          # (id, type, operation, last) in the order of arrival
         self.truncated = 0
-        self.connections = 0
+        self.connections = self.refused = 0
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.thread.start()
@@ -226,9 +226,12 @@ class Watcher:
             self.connections += 1
             try:
                 self._read(socket)
-            except (Closed, Cut, OSError, ValueError):
+            except Closed as closed:
+                self.refused += closed.code == 1008  # sockets of an instance that was killed count for a while yet
+            except (Cut, OSError, ValueError):
                 pass
             socket.abort()
+            self.is_over.wait(0.1)
 
     def _read(self, socket):
         until = time.monotonic() + self.rng.uniform(1, 12)
