@@ -76,7 +76,7 @@ class Chaos:
     def __init__(self, options):
         self.options = options
         self.started = time.monotonic()
-        self.kills = self.other = self.rounds = self.set_aside = 0
+        self.kills = self.other = self.rounds = self.set_aside = self.walked = 0
         self.broken, self.known_final, self.passed = [], {}, 0
         self.servers = servers.Servers()
         self.stack = None
@@ -215,7 +215,7 @@ class Chaos:
         except AssertionError:
             pass
         print(self.recorder.table())
-        print(f"seed {self.options.seed}: {getattr(self, 'walked', 0)} points × actions walked, {self.kills} random kills and {self.other} other faults in {self.rounds} clean "
+        print(f"seed {self.options.seed}: {self.walked} points × actions walked, {self.kills} random kills and {self.other} other faults in {self.rounds} clean "
               f"rounds, {operations} operations, {sum(u.watcher.connections for u in self.users)} sockets of which "
               f"{sum(u.watcher.refused for u in self.users)} were refused, {self.set_aside} documents set aside, "
               f"{time.monotonic() - self.started:.0f} s")

@@ -2,7 +2,6 @@
 import hashlib
 import json
 import os
-import time
 
 from support.client import LAST
 from support.stack import wait_for
@@ -261,7 +260,3 @@ def story(world, uuid, most=60):
         with open(process.log, errors="replace") as file:
             lines += [(line[:400].rstrip(), process.name) for line in file if uuid in line]
     return [f"  {name}: {line}" for line, name in sorted(lines)][-most:]
-
-
-def now():
-    return time.time()

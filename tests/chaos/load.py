@@ -103,7 +103,8 @@ class User:
                 raise AssertionError(f"POST {path}: {answer}")
             if self.has_to_stop.is_set():
                 return None
-            time.sleep(0.2)
+            self.world.hurry()
+            time.sleep(0.3)
         raise AssertionError(f"{path} stayed busy for 180 s")
 
     # ---- what a user does

@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 
-from support.client import Client
 from support.stack import ROOT, wait_for
 from world import send
 
@@ -86,8 +85,8 @@ ESSENTIAL = ("after_commit_before_push", "after_pop", "after_claim", "after_part
 
 
 class Workloads:
-    def __init__(self, world, user, rng):
-        self.world, self.user, self.rng = world, user, rng
+    def __init__(self, world, points, user, rng):
+        self.world, self.points, self.user, self.rng = world, points, user, rng
         self.collection = None
 
     def over(self, operation):
@@ -185,9 +184,8 @@ class Walk:
     def __init__(self, world, points, user, check, seed, log):
         self.world, self.points, self.user, self.check, self.log = world, points, user, check, log
         self.rng = random.Random(seed)
-        self.workloads = Workloads(world, user, self.rng)
-        self.workloads.points = points
-        self.fired, self.unfired, self.seconds = 0, [], []
+        self.workloads = Workloads(world, points, user, self.rng)
+        self.fired, self.unfired = 0, []
 
     def steps(self, is_short, only=None, actions=None):
         names = only or (ESSENTIAL if is_short else self.points.names)
@@ -233,18 +231,9 @@ class Walk:
         if self.workloads.collection in self.user.collections and len(self.user.collections) > 6:
             self.user.delete(self.rng, self.user.collections[0])
         seconds = time.monotonic() - started
-        self.seconds.append(seconds)
         if fired:
             self.fired += 1
         else:
             self.unfired.append(f"{name}:{action}")
         self.log(f"walk {name}:{action} {'' if fired else 'NOT REACHED '}by {'+'.join(works)} {worked:.1f} s, whole and checked after {seconds:.1f} s")
         return fired
-
-
-def new_user(world, name):
-    from load import User  # noqa: C415 - the load knows nothing of the walk
-    return User(world, name)
-
-
-__all__ = ["Points", "Walk", "Client", "new_user"]

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from support.stack import Gate, Stack, fetch, wait_for
+from support.stack import Gate, Stack, wait_for
 
 SETTINGS = {
     "WORKER_LEASE_SECONDS": 2, "RECONCILE_SECONDS": 1, "CHILD_SILENCE_SECONDS": 10, "DEFAULT_MAX_RETRIES": 8, "DEFAULT_RETRY_DELAY": 1, "DRAIN_SECONDS": 2,
@@ -142,6 +142,3 @@ class World:
     def value(self, statement, *values):
         rows = self.sql(statement, *values)
         return rows[0][0] if rows else None
-
-    def answers(self, api):
-        return fetch(api.url + "/api/health/readyz", timeout=2)[0] == 200
