@@ -120,6 +120,8 @@ class Workloads:
 
     def delete(self):
         self.user.delete(self.rng, self.collection)
+        for operation in [row[0] for row in self.world.sql("SELECT uuid FROM operations WHERE type = 'delete' AND status IN ('pending', 'processing')")]:
+            self.over(operation)
 
     def push(self):
         self.over(self.user.noop(self.rng, {"events": 1}))  # put in by hand, so no queue holds it

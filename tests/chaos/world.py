@@ -43,6 +43,14 @@ def send(pids, number):
             pass
 
 
+def is_ours(pid):
+    """Process ids are used again: one of a dead worker may be another program's by now."""
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("opstream-")
+    except OSError:
+        return False
+
+
 class World:
     def __init__(self, servers, fault_dir=None):
         self.servers, self.sessions, self.lock = servers, set(), threading.Lock()
@@ -104,16 +112,16 @@ class World:
     def leftovers(self):
         """Processes whose API instance or worker is dead."""
         table, living = ProcessTable(), {p.pid for p in self.processes if p.child.poll() is None}
-        return [(pid, b" ".join(table.rows[pid][3])[:80]) for session in self.sessions - living for pid in table.of(session)]
+        return [(pid, b" ".join(table.rows[pid][3])[:80]) for session in self.sessions - living for pid in table.of(session) if is_ours(pid)]
 
     def wake_all(self):
         """Continues whatever of ours was stopped."""
         table = ProcessTable()
-        send([pid for session in self.sessions for pid in table.of(session) if table.rows[pid][2] in "Tt"], signal.SIGCONT)
+        send([pid for session in self.sessions for pid in table.of(session) if table.rows[pid][2] in "Tt" and is_ours(pid)], signal.SIGCONT)
 
     def stopped(self):
         table = ProcessTable()
-        return [pid for session in self.sessions for pid in table.of(session) if table.rows[pid][2] in "Tt"]
+        return [pid for session in self.sessions for pid in table.of(session) if table.rows[pid][2] in "Tt" and is_ours(pid)]
 
     # ---- stores
 
