@@ -28,8 +28,8 @@ import walk  # noqa: E402
 import world  # noqa: E402
 from support.stack import wait_for  # noqa: E402
 
-FAULTS_A_ROUND = (40, 60)
-GAP_SECONDS = (0.05, 0.7)
+FAULTS_A_ROUND = (50, 80)
+GAP_SECONDS = (0.05, 0.6)
 
 
 class Recorder:

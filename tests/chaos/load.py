@@ -163,7 +163,8 @@ class User:
                 self.deleted.append(collection)
                 return
             assert answer.status == 409, f"deletion of {collection.uuid}: {answer}"
-            time.sleep(0.2)
+            self.world.hurry()
+            time.sleep(0.3)
         raise AssertionError(f"{collection.uuid} stayed busy for 180 s")
 
     def live(self, seed):
