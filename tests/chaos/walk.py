@@ -9,7 +9,9 @@ import subprocess
 import threading
 import time
 
+from support.client import LAST
 from support.stack import ROOT, wait_for
+from support.ws import Closed, Cut, WebSocket
 from world import send
 
 SLEEP_MS = 1500
@@ -74,6 +76,7 @@ NEEDS = (
     (r"before_leftovers.*", ("child", "leftovers"), ("after_part_commit:kill*1",)),
     (r"(before|after)_sweep_commit", ("lapse",), ()),
     (r"before_start_over", ("freeze",), ()),
+    (r"before_history", ("documents", "watch"), ()),
     (r"before_put_back", ("held",), ("before_claim:fail",)),
     (r"orphan_found", ("documents",), ("after_claim:fail*1",)),
     (r"drain_.*|before_worker_ends|before_registration|embedder_listens", ("drain",), ()),
@@ -122,6 +125,18 @@ class Workloads:
         self.user.delete(self.rng, self.collection)
         for operation in [row[0] for row in self.world.sql("SELECT uuid FROM operations WHERE type = 'delete' AND status IN ('pending', 'processing')")]:
             self.over(operation)
+
+    def watch(self):
+        """A socket that asks for the history of what is over, until it was shown to the end."""
+        path = f"/ws/operations/{self.collection.operations[-1]}?last_id=0"
+
+        def is_shown():
+            try:
+                socket = WebSocket(self.rng.choice(self.world.apis).url, path, self.user.client.token)
+                return socket.until(*LAST, seconds=12)
+            except (OSError, AssertionError, Cut, Closed):
+                return None
+        wait_for("a history to be shown", is_shown, every=0.2)
 
     def push(self):
         self.over(self.user.noop(self.rng, {"events": 1}))  # put in by hand, so no queue holds it
