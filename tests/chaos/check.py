@@ -232,17 +232,23 @@ class Check:
                     wait_for("watchers", lambda w=watcher, e=entries: w.last_id() == e[-1]["id"], seconds=45, every=0.2)
                 except AssertionError:
                     raise AssertionError(f"{user.name}'s socket saw nothing after {watcher.last_id()}; the stream is at {entries[-1]['id']}") from None
-            seen = list(watcher.seen)
-            ids = [entry[0] for entry in seen]
-            assert len(set(ids)) == len(ids), f"{user.name} saw an event twice: {[i for i in ids if ids.count(i) > 1][:3]}"
-            missing = [(m["id"], m["type"]) for m in entries if m["type"] not in SNAPSHOTS and m["id"] not in set(ids)]
+            parts = segments(watcher.seen)
+            known = {entry[0] for part in parts for entry in part}
+            missing = [(m["id"], m["type"]) for m in entries if m["type"] not in SNAPSHOTS and m["id"] not in known]
             assert not missing, f"holes in what {user.name} saw: {missing[:5]}"
-            for one, other in zip(seen, seen[1:]):
-                epoch, ms, number = one[0].rsplit("-", 2)
-                epoch_after, ms_after, number_after = other[0].rsplit("-", 2)
-                assert epoch != epoch_after or (int(ms), int(number)) < (int(ms_after), int(number_after)), f"{user.name} saw {other} after {one}"
-            self.last_events(user, seen)
+            for part in parts:
+                self.order(user, part)
+                self.last_events(user, part)
             assert self.redis_lost_at or not watcher.truncated, f"{user.name} was told of a truncated history, and Redis lost nothing"
+
+    def order(self, user, seen):
+        ids = [entry[0] for entry in seen]
+        twice = [i for i in range(len(ids)) if ids[i] in ids[:i]] if len(set(ids)) < len(ids) else []
+        assert not twice, f"{user.name} saw an event twice: {seen[twice[0]]}, around it {seen[max(0, twice[0] - 3):twice[0] + 2]}"
+        for one, other in zip(seen, seen[1:]):
+            epoch, ms, number = one[0].rsplit("-", 2)
+            epoch_after, ms_after, number_after = other[0].rsplit("-", 2)
+            assert epoch != epoch_after or (int(ms), int(number)) < (int(ms_after), int(number_after)), f"{user.name} saw {other} after {one}"
 
     def last_events(self, user, seen):
         of = {}
@@ -251,6 +257,17 @@ class Check:
         for (operation, _), types in of.items():
             last = [t for t in types if t in LAST]
             assert len(last) <= 1 and (not last or types[-1] in LAST), f"{user.name} saw of {operation}: {types[-6:]}"
+
+
+def segments(seen):
+    """What was seen between two words about a truncated history: after one, all that is kept is shown from its beginning."""
+    parts = [[]]
+    for entry in seen:
+        if entry[0] is None:
+            parts.append([])
+        else:
+            parts[-1].append(entry)
+    return parts
 
 
 def story(world, uuid, most=60):

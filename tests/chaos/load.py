@@ -207,7 +207,7 @@ class Watcher:
 
     def __init__(self, user):
         self.user, self.rng = user, random.Random(user.name)
-        self.seen = []          # (id, type, operation, last) in the order of arrival
+        self.seen = []          # (id, type, operation) in the order of arrival; without an id where it was told that the history is truncated
         self.truncated = 0
         self.connections = self.refused = 0
         self.is_over = threading.Event()
@@ -215,7 +215,7 @@ class Watcher:
         self.thread.start()
 
     def last_id(self):
-        return self.seen[-1][0] if self.seen else "0"
+        return next((entry[0] for entry in reversed(self.seen) if entry[0]), "0")
 
     def _follow(self):
         while not self.is_over.is_set():
@@ -245,5 +245,6 @@ class Watcher:
             kind = message.get("type")
             if kind == "history_truncated":
                 self.truncated += 1
+                self.seen.append((None, kind, None))
             elif message.get("id"):
                 self.seen.append((message["id"], kind, (message.get("data") or {}).get("operation_id") or message.get("operation_id")))
