@@ -108,21 +108,24 @@ check-model: setup ## the model of the protocol, by spin (under a minute)
 format: ## reformat the C sources
 	@find api common sql tests worker -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' | xargs clang-format -i
 
-.PHONY: bench fuzz chaos
+.PHONY: bench fuzz chaos chaos-short
 bench: setup ## measurements that a person runs
 	@$(QUIET_MAKE) all $(BENCH)
 	@scripts/bench.sh
 fuzz: setup ## a short run of every fuzzer
 	@scripts/fuzz.sh
-chaos: setup ## break a running stack at random moments and check what is left (SEED= ROUNDS= MINUTES= FAULTS=a,b)
-	@$(QUIET_MAKE) all
-	@scripts/with-services.sh python3 tests/chaos/chaos.py
+chaos: setup ## walk all fault points, then 1,000 random kills under load (SEED= KILLS= MINUTES= PART= FAULTS= POINTS= ROUND=)
+	@$(QUIET_MAKE) all FAULTS=1
+	@scripts/chaos.sh
+chaos-short: setup ## the essential fault points and some kills: two minutes
+	@$(QUIET_MAKE) all FAULTS=1
+	@scripts/chaos.sh --short --seed 20 --kills 15
 
 -include mk/cuda.mk
 
 .PHONY: clean help
 clean: ## remove what was built (not the data, models or toolkits)
-	rm -rf build/plain build/plain-clang build/san-* build/bin build/queries.h build/migrations.h
+	rm -rf build/plain build/plain-faults build/plain-clang build/san-* build/bin build/queries.h build/migrations.h
 help: ## this list
 	@echo "make …"
 	@awk -F ':.*## ' '/^[a-z-]+( [a-z-]+)*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -2,6 +2,7 @@
 
 #include "api/limit.h"
 #include "api/schema.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 #include <string.h>
@@ -54,7 +55,9 @@ static void log_fault(const struct request *r, enum status s)
 void dispatch(struct request *r)
 {
     scoped(cJSON) *json = NULL;
+    (void)FAULT(REQUEST_READ, r->path);
     enum status s = run(r, &json);
+    (void)FAULT(BEFORE_ANSWER, r->path);
     r->json = NULL;
     if (r->db)
         db_rollback(r->db); /* whatever the handler left open */

@@ -1,6 +1,7 @@
 #include "api/idempotency.h"
 
 #include "build/queries.h"
+#include "common/fault.h"
 #include "common/password.h"
 
 #include <string.h>
@@ -98,14 +99,17 @@ enum status idempotency_run(struct request *r, enum status (*work)(struct reques
         *out_is_done = true;
         return STATUS_OK;
     }
+    (void)FAULT(IDEMPOTENCY_TAKEN, r->path);
     if (s == STATUS_OK && is_known) {
         db_rollback(r->db);
         return idempotency_replay(r, out_is_done);
     }
     if (s == STATUS_OK)
         s = work(r, context);
+    (void)FAULT(WORK_ACCEPTED, r->path);
     if (s == STATUS_OK && key)
         s = keep(r, key);
+    (void)FAULT(BEFORE_ACCEPT_COMMIT, r->path);
     if (s == STATUS_OK)
         return db_commit(r->sc, r->db);
     db_rollback(r->db);

@@ -89,10 +89,28 @@ static bool act(const struct wish *w, const char *subject)
     return strcmp(w->action, "fail") == 0;
 }
 
+/* What is asked for at the moment. `room` is used when it stands in a file. */
+static const char *wishes_now(char *room, size_t size)
+{
+    const char *folder = getenv("FAULT_DIR"), *wishes = getenv("FAULT");
+    char path[4096];
+    if (wishes || !folder)
+        return wishes;
+    snprintf(path, sizeof path, "%s/faults", folder);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, room, size - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    room[n > 0 ? n : 0] = '\0';
+    room[strcspn(room, "\n")] = '\0';
+    return room;
+}
+
 bool fault_at(enum fault_point point, const char *subject)
 {
     bool has_to_fail = false;
-    const char *wishes = getenv("FAULT");
+    char room[2048];
+    const char *wishes = wishes_now(room, sizeof room);
     while (wishes && *wishes) {
         size_t len = strcspn(wishes, ",");
         struct wish w;
@@ -102,5 +120,24 @@ bool fault_at(enum fault_point point, const char *subject)
         wishes += len + (wishes[len] == ',');
     }
     return has_to_fail;
+}
+
+char **fault_environment(char **environment)
+{
+    static char *all[8 + 3]; /* after a fork: nobody else is here */
+    static char settings[2][4200];
+    const char *names_of[] = {"FAULT", "FAULT_DIR"};
+    size_t n = 0;
+    for (; environment[n] && n < 8; n++)
+        all[n] = environment[n];
+    for (size_t i = 0; i < array_len(names_of); i++) {
+        const char *value = getenv(names_of[i]);
+        if (!value)
+            continue;
+        snprintf(settings[i], sizeof settings[i], "%s=%s", names_of[i], value);
+        all[n++] = settings[i];
+    }
+    all[n] = NULL;
+    return all;
 }
 #endif

@@ -7,7 +7,8 @@
  * follows had not worked). `times`: so often in all; without it, always. `@subject`: only when the point's subject (an
  * operation's UUID, a document's name, a text's beginning) contains it. FAULT_DIR names a directory in which firings
  * are counted, so that `*1` means once for all processes together and for those that are started later; without it each
- * process counts for itself. */
+ * process counts for itself. Without FAULT, the file `faults` in FAULT_DIR says what FAULT would; it is read at every
+ * point, so that a running process can be given another fault. */
 #pragma once
 
 #include "common/base.h"
@@ -26,6 +27,12 @@ enum fault_point {
 /* True: behave as if what follows had failed. `subject` may be NULL. */
 bool fault_at(enum fault_point point, const char *subject);
 #define FAULT(point, subject) fault_at(FAULT_##point, subject)
+/* `environment` with what tells a process of faults: up to 8 entries are kept. For the time between fork and exec. */
+char **fault_environment(char **environment);
 #else
 #define FAULT(point, subject) ((void)sizeof(subject), false)
+static inline char **fault_environment(char **environment)
+{
+    return environment;
+}
 #endif

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the compiler does not see: rows of the lists (queries, settings, metrics, schemas, statuses) and functions of headers that nothing uses,
+"""What the compiler does not see: rows of the lists (queries, settings, metrics, schemas, statuses, fault points) and functions of headers that nothing uses,
 includes across the borders of api/, worker/ and common/, and libraries that are included in more places than the one that wraps them."""
 import os
 import re
@@ -73,6 +73,10 @@ for row in rows("common/metrics.def", "METRIC"):
 for row in rows("common/status.def", "STATUS"):
     if not used("STATUS_" + row[0].strip(), ("common/status.def",)):
         fault("common/status.def", f"nothing ends as {row[0]}")
+
+for row in rows("common/fault.def", "FAULT_POINT"):
+    if not any(re.search(rf"\bFAULT\({row[0]}\b", text) for text in bare.values()):
+        fault("common/fault.def", f"no code passes {row[0]}")
 
 schemas = bare["api/schemas.def"]
 for name in re.findall(r"^SCHEMA_BEGIN\((\w+)", schemas, re.M):

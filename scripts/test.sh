@@ -47,6 +47,7 @@ part unit scripts/run-tests.sh $(programs unit plain)
 part sanitizers sanitized
 [ -z "$(programs store plain)" ] || [ "$(uname -m)" != x86_64 ] || part "store, PostgreSQL 18" newer_postgres
 [ ! -d tests/e2e ] || [ -z "$(find tests/e2e -name 'test_*.py')" ] || part end-to-end end_to_end
+part chaos make -s chaos-short
 if [ -f mk/cuda.mk ]; then
     part "cuda on the emulation" make -s test-cuda-emu
     part "cuda by nvcc" make -s cuda

@@ -1,6 +1,7 @@
 #include "sql/migrate.h"
 
 #include "build/queries.h"
+#include "common/fault.h"
 #include "common/password.h"
 
 #include <string.h>
@@ -34,10 +35,12 @@ static enum status apply(struct scope *sc, struct db *db, const struct migration
     enum status s = db_script(sc, db, m->sql);
     if (s == STATUS_OK)
         s = db_run(sc, db, SQL_MIGRATION_RECORD, NULL, db_number(sc, m->number), m->name, checksum);
+    (void)FAULT(BEFORE_MIGRATION_COMMIT, m->name);
     if (s == STATUS_OK)
         s = db_commit(sc, db);
     if (s != STATUS_OK)
         return fail_with_name(sc, s, m);
+    (void)FAULT(AFTER_MIGRATION_COMMIT, m->name);
     if (report)
         text_printf(report, "%s: applied\n", m->name);
     return STATUS_OK;

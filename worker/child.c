@@ -1,5 +1,6 @@
 #include "worker/child.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "worker/spawn.h"
 #include "worker/task_batch.h"
@@ -70,6 +71,7 @@ static void run_one(const struct task_host *host, const struct order *order)
     is_told = 0;
     task_execute(host, order->operation_id, order->task_id, order->worker_id, &r.end);
     say(&r);
+    (void)FAULT(AFTER_END_REPORTED, order->operation_id);
     leave_session(host->db);
 }
 

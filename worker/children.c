@@ -1,6 +1,7 @@
 #include "worker/supervisor_state.h"
 
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/metrics.h"
 
@@ -87,6 +88,7 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
 {
     if (!slot_has_task(slot) || (slot->items && end->item >= slot->item_count))
         return;
+    (void)FAULT(END_REPORTED, slot->operation_id);
     if (slot->items) {
         const struct slot_item *it = &slot->items[end->item];
         memcpy(slot->operation_id, it->operation_id, sizeof slot->operation_id);
@@ -165,6 +167,7 @@ static void after_death(struct supervisor *w, struct slot *slot, const struct sl
         return;
     }
     metrics_add(METRIC_TASKS_KILLED, reasons[slot->stop], NULL, 1);
+    (void)FAULT(CHILD_REAPED, slot->operation_id);
     chores_remove_leftovers(w->chores);
     struct scope sc;
     scope_init(&sc, slot->operation_id);

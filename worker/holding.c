@@ -2,6 +2,7 @@
 
 #include "build/queries.h"
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 #include <stdio.h>
@@ -57,6 +58,7 @@ void check_rows(struct supervisor *w)
         log_info("task_told_to_stop", log_text("operation", slot->operation_id), log_text("task", slot->task_id),
                  log_text("worker", w->worker_id), log_int("attempt", slot->attempt),
                  log_text("reason", "its operation is not ours any more"));
+        (void)FAULT(BEFORE_TASK_TOLD_TO_STOP, slot->operation_id);
         slot_stop(slot, STOP_LOST, cancel_grace_ms(w->settings));
     }
     scope_done(&sc);
@@ -89,6 +91,7 @@ void check_orphans(struct supervisor *w)
         log_warning("operation_orphaned", log_text("operation", give.operation_id), log_text("task", give.task_id),
                     log_text("worker", w->worker_id));
         metrics_add(METRIC_ORPHANED_CLAIMS, NULL, NULL, 1);
+        (void)FAULT(ORPHAN_FOUND, give.operation_id);
         give_back(w, &give);
     }
     scope_done(&sc);

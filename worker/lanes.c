@@ -44,7 +44,8 @@ static void push_back(struct supervisor *w, const struct lane *lane, const bool 
         if (!is_wanted || is_wanted[i])
             argv[argc++] = lane->held[i];
     }
-    if (argc > 2 && redis_run_argv(&sc, w->stores.queue, NULL, argc, argv, NULL) != STATUS_OK)
+    bool is_dropped = argc > 2 && FAULT(BEFORE_PUT_BACK, argv[2]);
+    if (argc > 2 && !is_dropped && redis_run_argv(&sc, w->stores.queue, NULL, argc, argv, NULL) != STATUS_OK)
         log_debug("jobs_not_put_back", log_int("operations", argc - 2), log_text("problem", sc.problem_text));
     scope_done(&sc);
 }
@@ -57,13 +58,16 @@ void put_back(struct supervisor *w, struct lane *lane)
 
 static void hand_over(struct supervisor *w, struct slot *slot, const char *uuid, const struct claim *claim)
 {
-    (void)FAULT(AFTER_CLAIM, uuid);
+    if (FAULT(AFTER_CLAIM, uuid))
+        return; /* as if the answer to the claim had been lost */
     struct order order = {.kind = ORDER_RUN};
     snprintf(order.operation_id, sizeof order.operation_id, "%s", uuid);
     memcpy(order.task_id, claim->task_id, sizeof order.task_id);
     memcpy(order.worker_id, w->worker_id, sizeof order.worker_id);
-    if (slot_run(slot, &order, claim->type, claim->attempt))
+    if (slot_run(slot, &order, claim->type, claim->attempt)) {
+        (void)FAULT(AFTER_HAND_OVER, uuid);
         return;
+    }
     struct hand_back give = {.class = ERROR_NONE, .reason = "its worker's child had just ended"};
     memcpy(give.operation_id, order.operation_id, sizeof give.operation_id);
     memcpy(give.task_id, order.task_id, sizeof give.task_id);
@@ -76,7 +80,8 @@ static bool take(struct supervisor *w, struct lane *lane, struct slot *slot, con
     struct scope sc;
     struct claim claim;
     scope_init(&sc, uuid);
-    enum status s = claim_operation(&sc, w->db, w->settings, uuid, w->worker_id, &claim);
+    enum status s = FAULT(BEFORE_CLAIM, uuid) ? STATUS_UNAVAILABLE
+                                              : claim_operation(&sc, w->db, w->settings, uuid, w->worker_id, &claim);
     if (s == STATUS_OK) {
         lane->is_brief = task_is_brief(claim.type) && !lane->lacks_many;
         hand_over(w, slot, uuid, &claim);
@@ -90,6 +95,7 @@ static bool take(struct supervisor *w, struct lane *lane, struct slot *slot, con
 
 static void hand_over_batch(struct supervisor *w, struct slot *slot, const struct claim *claims, size_t count)
 {
+    (void)FAULT(BATCH_CLAIMED, claims[0].operation_id);
     struct slot_item *items = must_calloc(count, sizeof *items);
     for (size_t i = 0; i < count; i++) {
         memcpy(items[i].operation_id, claims[i].operation_id, sizeof items[i].operation_id);
@@ -183,6 +189,7 @@ static void on_popped(struct supervisor *w, struct lane *lane, const redisReply 
         hold(lane, what->element[i], key);
     lane->held_queue = queue_of_key(lane, key ? key : "");
     lane->try_at_ms = 0;
+    (void)FAULT(AFTER_POP, lane->held[0]);
     if (w->is_draining)
         put_back(w, lane);
     else

@@ -3,6 +3,7 @@
 #include "build/queries.h"
 #include "common/clock.h"
 #include "common/db.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/version.h"
@@ -192,11 +193,12 @@ static bool one_round(struct lease *l)
     if (is_lost)
         s = STATUS_LOST;
     else if (!is_registered)
-        s = first_registration(&sc, l, &problem);
+        s = FAULT(BEFORE_REGISTRATION, l->id) ? STATUS_UNAVAILABLE : first_registration(&sc, l, &problem);
     else
-        s = renew(&sc, l, is_draining, &is_found, &is_asked);
+        s = FAULT(BEFORE_RENEWAL, l->id) ? STATUS_UNAVAILABLE : renew(&sc, l, is_draining, &is_found, &is_asked);
     if (s == STATUS_OK && is_registered && is_found && is_stale)
         s = register_row(&sc, l); /* only after a renewal that found the row: a swept one must not come back to life */
+    (void)FAULT(AFTER_RENEWAL, l->id);
     pthread_mutex_lock(&l->lock);
     if (s == STATUS_OK && !is_found)
         after_loss(l);

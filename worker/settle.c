@@ -1,6 +1,7 @@
 #include "worker/settle.h"
 
 #include "build/queries.h"
+#include "common/fault.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/store/operation_store.h"
@@ -116,6 +117,7 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
         g = read_row(sc, rows, 0, give->operation_id);
         g.ended = kept_or(sc, rows, 0, "ended", "handed_back");
         s = settle_failed(sc, stores->db, &g);
+        (void)FAULT(BEFORE_HAND_BACK_COMMIT, give->operation_id);
     }
     if (s == STATUS_OK)
         s = db_commit(sc, stores->db);
@@ -124,6 +126,7 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
     if (s != STATUS_OK)
         return s;
     *out = !is_ours ? SETTLED_LOST : g.is_failed ? SETTLED_FAILED : SETTLED_PENDING;
+    (void)FAULT(AFTER_HAND_BACK_COMMIT, give->operation_id);
     if (is_ours) {
         count_hand_back(&g, give);
         log_hand_back(&g, give, kept_or(sc, rows, 0, "not_before", NULL));
@@ -166,12 +169,16 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, i
         all[r].task_id = kept(sc, rows, r, "task_id");
         s = settle_failed(sc, stores->db, &all[r]);
     }
+    if (count > 0)
+        (void)FAULT(BEFORE_SWEEP_COMMIT, all[0].ref.uuid);
     if (s == STATUS_OK)
         s = db_commit(sc, stores->db);
     else
         db_rollback(stores->db);
     if (s != STATUS_OK)
         return s;
+    if (count > 0)
+        (void)FAULT(AFTER_SWEEP_COMMIT, all[0].ref.uuid);
     terminate_workers(sc, stores->db, rows);
     for (int r = 0; r < count; r++) {
         settle_terminate(sc, stores->db, all[r].task_id);

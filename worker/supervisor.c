@@ -1,6 +1,7 @@
 #include "worker/supervisor.h"
 
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "worker/supervisor_state.h"
 
@@ -29,7 +30,9 @@ void begin_drain(struct supervisor *w)
     w->is_draining = true;
     w->drain_until_ms = clock_monotonic_ms() + w->settings->drain_seconds * 1000;
     log_info("worker_draining", log_text("worker", w->worker_id), log_int("tasks", (int64_t)busy_count(w)));
+    (void)FAULT(DRAIN_BEGUN, w->worker_id);
     lease_drain(w->lease);
+    (void)FAULT(DRAIN_TOLD, w->worker_id);
     for (size_t l = 0; l < array_len(w->lanes); l++) {
         read_lane(w, &w->lanes[l]);
         put_back(w, &w->lanes[l]);
@@ -88,6 +91,7 @@ static void start_over(struct supervisor *w)
     reap(w);
     w->owed_count = 0;
     hide(w);
+    (void)FAULT(BEFORE_START_OVER, w->worker_id);
     lease_start_over(w->lease);
     take_id(w, w->lease);
     if (w->is_subscribed)
@@ -271,6 +275,7 @@ static enum status set_up(struct supervisor *w)
 static void tear_down(struct supervisor *w)
 {
     bool is_clean = w->owed_count == 0;
+    (void)FAULT(BEFORE_WORKER_ENDS, w->worker_id);
     internal_http_free(w->http);
     internal_http_free(w->metrics_http);
     chores_stop(w->chores);

@@ -212,6 +212,7 @@ void task_event(struct scope *sc, struct task *task, const char *type, double pe
     log_stage(task, type, percent);
     note_progress(&own, task, percent, current_file);
     struct event event = event_of(task, type, percent, data_json);
+    (void)FAULT(BEFORE_PROGRESS_EVENT, task->operation_id);
     if (!rt->is_lost && !hold_event(sc, task, &event) && message_publish(&own, task->events, &event, NULL) != STATUS_OK)
         log_debug("event_not_published", log_text("operation", task->operation_id), log_text("type", type),
                   log_text("problem", own.problem_text));
@@ -400,16 +401,20 @@ static enum status commit_end(struct scope *sc, struct attempt *a)
 {
     struct task *task = &a->task;
     scoped(PGresult) *rows = NULL;
+    if (FAULT(BEFORE_ACK, task->operation_id))
+        return STATUS_UNAVAILABLE;
     bool is_alone = !holds_collection(task); /* a statement is a transaction */
     enum status s = is_alone ? STATUS_OK : db_begin(sc, task->db);
     if (s == STATUS_OK)
         s = attempts_end(sc, task->db, &a, 1, &rows);
     if (s == STATUS_OK && a->end.outcome == TASK_LOST)
         s = fail(sc, STATUS_LOST, "the operation belongs to another attempt now");
+    (void)FAULT(END_WRITTEN, task->operation_id);
     if (is_alone)
         return s;
     if (s == STATUS_OK)
         s = settle_collection(sc, task, &a->end);
+    (void)FAULT(BEFORE_END_COMMIT, task->operation_id);
     if (s == STATUS_OK)
         return db_commit(sc, task->db);
     db_rollback(task->db);
@@ -584,6 +589,7 @@ void attempt_work(struct attempt *a)
     a->runtime.started_ms = clock_monotonic_ms();
     if (a->status == STATUS_OK) {
         announce_start(&a->sc, task);
+        (void)FAULT(START_ANNOUNCED, task->operation_id);
         db_on_wait(task->db, task_has_to_stop, task);
         a->status = functions[task->type](&a->sc, task);
         db_on_wait(task->db, NULL, NULL);
@@ -638,9 +644,11 @@ void task_execute(const struct task_host *host, const char *operation_id, const 
                   struct task_end *out)
 {
     struct attempt a = {0}, *one = &a;
+    (void)FAULT(TASK_RECEIVED, operation_id);
     attempt_init(&a, host, operation_id, task_id, worker_id);
     if (attempts_load(&one, 1) != STATUS_OK)
         log_debug("attempt_not_loaded", log_text("operation", operation_id), log_text("problem", a.sc.problem_text));
+    (void)FAULT(TASK_LOADED, operation_id);
     attempt_work(&a);
     if (a.end.outcome == TASK_COMPLETED || a.end.outcome == TASK_FAILED) {
         enum status ended = finish(&a);
@@ -652,6 +660,7 @@ void task_execute(const struct task_host *host, const char *operation_id, const 
             attempt_not_recorded(&a, ended);
     }
     attempt_log_end(&a);
+    (void)FAULT(BEFORE_END_REPORTED, operation_id);
     *out = a.end;
     attempt_done(&a);
 }

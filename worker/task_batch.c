@@ -1,6 +1,7 @@
 #include "worker/task_batch.h"
 
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/store/operation_store.h"
 #include "worker/attempt.h"
@@ -97,7 +98,9 @@ static void flush(struct tally *t)
     struct scope sc;
     scope_init(&sc, NULL);
     scoped(PGresult) *rows = NULL;
-    enum status s = commit(&sc, host, g, &rows);
+    enum status s = FAULT(BEFORE_BATCH_END, g->items[0]->task.operation_id) ? STATUS_UNAVAILABLE
+                                                                            : commit(&sc, host, g, &rows);
+    (void)FAULT(AFTER_BATCH_END, g->items[0]->task.operation_id);
     if (s == STATUS_OK)
         announce(&sc, host, g, rows);
     for (size_t i = 0; i < g->count; i++) {
@@ -130,6 +133,7 @@ static void run_items(struct attempt *attempts, struct batch_page *page, struct 
     uint32_t item;
     while (begin_next(page, &item)) {
         struct attempt *a = &attempts[item];
+        (void)FAULT(BATCH_ITEM_BEGUN, a->task.operation_id);
         a->runtime.holds_events = true;
         a->runtime.on_slow = on_slow;
         a->runtime.slow_context = t;

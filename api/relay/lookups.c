@@ -5,6 +5,7 @@
 #include "api/auth.h"
 #include "build/queries.h"
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/json.h"
 #include "common/log.h"
 
@@ -233,6 +234,7 @@ static void run_page(struct job *job, struct lookup_tools *tools)
     scope_init(&sc, NULL);
     /* The state first: what happens after it is in the page or comes live. */
     j->status = j->wants_state ? read_state(&sc, j, tools) : STATUS_OK;
+    (void)FAULT(BEFORE_HISTORY, j->stream);
     if (j->status == STATUS_OK)
         j->status = history_read(&sc, tools->events, j->stream, &j->after, j->is_explicit, &j->page);
     if (j->status == STATUS_OK && j->page.is_truncated && !j->state && j->target[0])

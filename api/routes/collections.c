@@ -4,6 +4,7 @@
 #include "api/router.h"
 #include "api/source_request.h"
 #include "api/views.h"
+#include "common/fault.h"
 #include "common/store/source_store.h"
 
 #include <string.h>
@@ -332,6 +333,7 @@ static enum status delete_in_transaction(struct request *r, const struct collect
         s = operation_store_insert(r->sc, r->db, &o, out);
     if (s == STATUS_OK)
         s = collection_store_hide(r->sc, r->db, c->id);
+    (void)FAULT(BEFORE_DELETE_COMMIT, c->uuid);
     if (s == STATUS_OK)
         return db_commit(r->sc, r->db);
     db_rollback(r->db);

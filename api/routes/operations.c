@@ -2,6 +2,7 @@
 #include "api/guard.h"
 #include "api/router.h"
 #include "api/views.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/message.h"
 #include "common/metrics.h"
@@ -104,6 +105,7 @@ static enum status cancel_in_transaction(struct request *r, struct operation_ref
     bool is_known = s == STATUS_OK && operation_type_parse(out->type, &type) == STATUS_OK;
     if (is_known && collection_id != 0 && operation_kind(type)->mutates)
         s = operation_store_settle_collection(r->sc, r->db, collection_id, "ready", NULL);
+    (void)FAULT(BEFORE_CANCEL_COMMIT, r->params[0]);
     if (s == STATUS_OK)
         return db_commit(r->sc, r->db);
     db_rollback(r->db);
@@ -116,10 +118,12 @@ static void tell_about_cancel(struct request *r, const struct operation_ref *o, 
     struct scope sc;
     scope_init(&sc, r->sc->trace_id);
     sc.deadline_ms = r->sc->deadline_ms;
-    if (worker && message_control(&sc, r->events, worker, "cancel", o->uuid) != STATUS_OK)
+    bool is_untold = FAULT(BEFORE_CANCEL_TOLD, o->uuid);
+    if (worker && !is_untold && message_control(&sc, r->events, worker, "cancel", o->uuid) != STATUS_OK)
         log_info("cancel_not_told", log_text("operation", o->uuid), log_text("problem", sc.problem_text));
     scope_forgive(&sc);
-    if (operation_store_announce(&sc, r->db, r->events, o->uuid) != STATUS_OK)
+    bool is_unannounced = FAULT(BEFORE_CANCEL_ANNOUNCED, o->uuid);
+    if (!is_unannounced && operation_store_announce(&sc, r->db, r->events, o->uuid) != STATUS_OK)
         log_info("cancel_not_announced", log_text("operation", o->uuid), log_text("problem", sc.problem_text));
     scope_done(&sc);
 }
@@ -151,6 +155,7 @@ enum status operations_cancel(struct request *r)
         return already_final(r);
     if (s != STATUS_OK)
         return s;
+    (void)FAULT(AFTER_CANCEL_COMMIT, operation.uuid);
     metrics_add(METRIC_OPERATIONS, operation.type, "cancelled", 1);
     log_info("operation_cancelled", log_text("operation", operation.uuid), log_int("user", r->user.id),
              log_text("was", worker ? "processing" : "pending"), log_text("worker", worker),

@@ -4,6 +4,7 @@
 #include "api/router.h"
 #include "api/source_request.h"
 #include "api/views.h"
+#include "common/fault.h"
 #include "common/store/source_store.h"
 
 #include <string.h>
@@ -26,6 +27,7 @@ static enum status add_source(struct request *r, void *context)
         .additional_json = n->source.additional_json,
         .default_retries = (int)r->api->settings->default_max_retries,
     };
+    (void)FAULT(BEFORE_SOURCE_ADDED, r->params[0]);
     enum status s = operation_store_add_source(r->sc, r->db, &a, &n->operation, &rows);
     if (s == STATUS_OK)
         view_write(reply_json(r, 202), NULL, &schema_OPERATION, rows, 0);

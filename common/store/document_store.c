@@ -2,6 +2,7 @@
 
 #include "build/queries.h"
 #include "common/copy.h"
+#include "common/fault.h"
 #include "common/text.h"
 
 #include <string.h>
@@ -334,6 +335,7 @@ enum status document_store_recount(struct scope *sc, struct db *db, int64_t coll
 static enum status remove_one(struct scope *sc, struct db *db, int64_t document_id, int64_t collection_id, int version)
 {
     struct generation g;
+    (void)FAULT(BEFORE_LEFTOVERS_REMOVED, NULL);
     enum status s = vector_store_active(sc, db, collection_id, &g);
     if (s == STATUS_OK)
         s = remove_rows(sc, db, &g, collection_id, document_id, version, false, NULL);
@@ -356,6 +358,8 @@ enum status document_store_remove_leftovers(struct scope *sc, struct db *db, int
         for (int r = 0; r < n && s == STATUS_OK; r++)
             s = remove_one(sc, db, db_int(rows, r, "id", 0), db_int(rows, r, "collection_id", 0),
                            (int)db_int(rows, r, "next_version", 0));
+        if (n > 0)
+            (void)FAULT(BEFORE_LEFTOVERS_COMMIT, task_id);
         if (s == STATUS_OK)
             s = db_commit(sc, db);
         else

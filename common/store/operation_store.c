@@ -110,6 +110,7 @@ void operation_store_push(struct scope *sc, struct redis *queue_redis, const str
         log_warning("operation_not_pushed", log_text("operation", o->uuid), log_text("queue", o->queue),
                     log_text("problem", own.problem_text));
     }
+    (void)FAULT(AFTER_PUSH, o->uuid);
     scope_done(&own);
 }
 
@@ -229,6 +230,7 @@ enum status operation_store_announce_rows(struct scope *sc, struct db *db, struc
         }
         all[n++] = last;
     }
+    (void)FAULT(BEFORE_LAST_EVENT, count > 0 ? db_text(rows, 0, "uuid") : NULL);
     enum status s = message_publish_many(sc, events, all, n, each);
     for (size_t i = 0; i < n; i++) {
         if (s == STATUS_OK)
@@ -239,8 +241,8 @@ enum status operation_store_announce_rows(struct scope *sc, struct db *db, struc
         log_info("operation_announced", log_text("operation", all[i].operation_id), log_int("attempt", all[i].attempt),
                  log_text("status", all[i].status));
     }
-    if (!list.len)
-        return s;
+    if (!list.len || FAULT(AFTER_LAST_EVENT, list.data))
+        return list.len ? STATUS_UNAVAILABLE : s;
     text_putc(&list, '}');
     enum status noted = db_run(sc, db, SQL_OPERATIONS_ANNOUNCED, NULL, list.data);
     return s == STATUS_OK ? noted : s;
@@ -420,7 +422,9 @@ static enum status push_missing(struct scope *sc, struct redis *queue, const str
         if (!list[i].is_queued && list[i].was_missing)
             argv[argc++] = list[i].uuid;
         if (argc == (int)array_len(argv) || (i + 1 == count && argc > 2)) {
+            (void)FAULT(BEFORE_RECONCILE_PUSH, argv[2]);
             enum status s = redis_run_argv(sc, queue, NULL, argc, argv, NULL);
+            (void)FAULT(AFTER_RECONCILE_PUSH, argv[2]);
             if (s != STATUS_OK)
                 return s;
             note_pushed(list[0].queue, argv + 2, argc - 2);
@@ -483,6 +487,7 @@ enum status operation_store_reconcile(struct scope *sc, struct db *db, struct re
         memory->missing_count = 0;
         return s;
     }
+    (void)FAULT(RECONCILER_CHOSEN, memory->holder);
     s = push_forgotten(sc, db, queue, memory);
     enum status announced = announce_all(sc, db, events);
     return s != STATUS_OK ? s : announced;

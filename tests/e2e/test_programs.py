@@ -24,6 +24,12 @@ def test_help_names_the_settings_and_needs_none(kind, name):
 
 
 @pytest.mark.parametrize("kind", ["api", "worker"])
+def test_ordinary_builds_have_no_fault_points(kind):
+    with open(Stack.program(kind), "rb") as file:
+        assert b"after_final_before_announce" not in file.read()
+
+
+@pytest.mark.parametrize("kind", ["api", "worker"])
 def test_both_programs_tell_the_same_version(kind):
     assert run(kind, "--version").stdout.split()[1:] == run("api", "--version").stdout.split()[1:]
 

@@ -252,9 +252,11 @@ static void run_batch(struct batcher *r, struct batch *b)
         b->vectors = must_realloc(b->vectors, floats * sizeof *b->vectors);
         b->vectors_capacity = floats;
     }
+    (void)FAULT(BATCH_FILLED, NULL);
     int64_t started = clock_monotonic_us();
     int tokens = b->offsets[b->input.count], texts = b->input.count;
     run_range(r, b, 0, texts);
+    (void)FAULT(BATCH_COMPUTED, NULL);
     int64_t took = clock_monotonic_us() - started;
     pthread_mutex_lock(&r->lock);
     double rate = took > 0 ? (double)tokens / (double)took : 0;

@@ -1,5 +1,6 @@
 #include "worker/embed/embedder.h"
 
+#include "common/fault.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "worker/embed/batcher.h"
@@ -280,6 +281,7 @@ static bool submit(struct embedder *e, struct peer *p, const struct loaded *l, c
     job->owner = p;
     p->job = job;
     peer_watch(e, p, false);
+    (void)FAULT(TEXTS_RECEIVED, l->model->name);
     batcher_submit(e->batcher, job);
     return true;
 }
@@ -407,6 +409,7 @@ static void deliver_done(struct embedder *e)
             peer_free(e, p);
         else if (!answer_job(e, p, done) || !peer_read(e, p))
             peer_close(e, p);
+        (void)FAULT(VECTORS_ANSWERED, NULL);
         batch_job_free(done);
     }
 }
@@ -524,6 +527,7 @@ int embedder_main(const struct settings *settings, int device, const char *socke
         log_error("cannot_listen", log_text("path", socket_path), log_text("reason", strerror(errno)));
     } else if (watch(&e, e.listen_fd, &e.listen_fd) && watch(&e, e.done_fd, &e.done_fd) &&
                watch(&e, e.signal_fd, &e.signal_fd)) {
+        (void)FAULT(EMBEDDER_LISTENS, socket_path);
         log_info("embedder_ready", log_text("socket", socket_path));
         serve(&e);
         exit_status = 0;

@@ -1,5 +1,6 @@
 /* The task's side: keeps a helper process and asks it. */
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/text.h"
 #include "worker/extract/extract.h"
 #include "worker/extract/wire.h"
@@ -68,7 +69,8 @@ void extractor_free(struct extractor *e)
  * inherited. */
 static void become_helper(char **arguments, int socket_fd, pid_t parent)
 {
-    static char *environment[] = {"LC_ALL=C.UTF-8", "PATH=/usr/bin:/bin", NULL};
+    static char *few[] = {"LC_ALL=C.UTF-8", "PATH=/usr/bin:/bin", NULL};
+    char **environment = fault_environment(few);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

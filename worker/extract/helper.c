@@ -1,5 +1,6 @@
 /* The helper process: takes files from its task one by one, and forks a parser for each. It looks at no file itself. */
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "worker/extract/extract.h"
 #include "worker/extract/format.h"
@@ -373,7 +374,9 @@ static bool serve(struct job *job)
     struct outcome o = {0};
     scope_init(&o.sc, NULL);
     job->deadline_ms = clock_monotonic_ms() + (int64_t)job->limits->seconds * 1000;
+    (void)FAULT(FILE_RECEIVED, job->name);
     o.status = read_one(job, &o);
+    (void)FAULT(FILE_PARSED, job->name);
     bool is_told = write_answer(STDIN_FILENO, (uint32_t)o.status, o.mime, o.title, o.sc.problem_text, &o.text);
     text_free(&o.text);
     scope_done(&o.sc);

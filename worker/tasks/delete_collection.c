@@ -2,6 +2,7 @@
  * locks and about going on where an earlier attempt stopped: the vectors' tables, then documents with their chunks in
  * fenced batches, then the collection's row with its sources. */
 #include "build/queries.h"
+#include "common/fault.h"
 #include "common/store/vector_store.h"
 #include "worker/task.h"
 
@@ -30,6 +31,7 @@ static enum status drop_generations(struct scope *sc, struct task *task)
         s = task_check(sc, task);
         if (s == STATUS_OK)
             s = vector_store_drop(sc, task->db, db_int(rows, i, "id", 0));
+        (void)FAULT(GENERATION_DROPPED, task->operation_id);
         if (s == STATUS_OK)
             s = db_begin(sc, task->db);
         if (s != STATUS_OK)
@@ -56,6 +58,7 @@ static enum status remove_documents(struct scope *sc, struct task *task, int64_t
         return s;
     }
     *out_count = db_int(rows, 0, "documents", 0);
+    (void)FAULT(DOCUMENTS_DELETED, task->operation_id);
     return task_commit(sc, task);
 }
 
@@ -71,6 +74,7 @@ static enum status remove_chunks(struct scope *sc, struct task *task, int64_t *o
         return s;
     }
     *out_count = strtoll(PQcmdTuples(rows), NULL, 10);
+    (void)FAULT(CHUNKS_DELETED, task->operation_id);
     return task_commit(sc, task);
 }
 
@@ -82,6 +86,7 @@ static enum status remove_all_documents(struct scope *sc, struct task *task)
             s = remove_documents(sc, task, &count);
         if (s != STATUS_OK)
             return s;
+        (void)FAULT(AFTER_DOCUMENTS_DELETED, task->operation_id);
         task->processed += count;
         report(sc, task, 0);
     }
@@ -110,6 +115,7 @@ static enum status remove_collection(struct scope *sc, struct task *task)
         s = db_run(sc, task->db, SQL_DELETE_RELEASE, NULL, id);
     if (s == STATUS_OK)
         s = db_run(sc, task->db, SQL_DELETE_COLLECTION, NULL, id);
+    (void)FAULT(COLLECTION_DELETED, task->operation_id);
     if (s == STATUS_OK)
         return task_commit(sc, task);
     db_rollback(task->db);
@@ -140,6 +146,7 @@ enum status delete_collection(struct scope *sc, struct task *task)
             s = remove_all_chunks(sc, task);
         if (s == STATUS_OK)
             s = remove_collection(sc, task);
+        (void)FAULT(AFTER_COLLECTION_DELETED, task->operation_id);
     }
     if (s != STATUS_OK)
         return s;

@@ -1,6 +1,7 @@
 #include "worker/tasks/ingest.h"
 
 #include "build/queries.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/source/directory.h"
 #include "worker/chunk/chunk.h"
@@ -104,6 +105,7 @@ static enum status note_run(struct scope *sc, struct ingest *in, const char *sta
         s = document_store_source_run(sc, task->db, in->source.id, state, error);
     if (s == STATUS_OK && strcmp(state, "running") != 0)
         s = recount(sc, in, 0);
+    (void)FAULT(BEFORE_SOURCE_NOTED, task->operation_id);
     bool has_committed = task->has_committed; /* a note is no work that a next attempt could go on from */
     if (s == STATUS_OK)
         s = task_commit(sc, task);
@@ -159,6 +161,7 @@ static enum status build_graph(struct scope *sc, struct ingest *in)
         s = run_long(sc, task, sql);
     if (s == STATUS_OK)
         s = vector_store_graph_built(sc, task->db, in->generation.id);
+    (void)FAULT(GRAPH_BUILT, task->operation_id);
     if (s == STATUS_OK)
         return task_commit(sc, task);
     db_rollback(task->db);
@@ -192,6 +195,7 @@ static enum status finish(struct scope *sc, struct ingest *in, const char *last_
     enum status s = build_graph(sc, in);
     if (s != STATUS_OK)
         return s;
+    (void)FAULT(DOCUMENTS_WRITTEN, task->operation_id);
     bool is_all_failed = task->failed > 0 && task->failed == task->processed && in->unchanged + in->duplicates == 0;
     s = note_run(sc, in, is_all_failed ? "failed" : task->failed ? "partial" : "success", in->first_problem);
     if (s != STATUS_OK)

@@ -1,6 +1,7 @@
 #include "worker/tasks/ingest.h"
 
 #include "common/clock.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/source/directory.h"
 
@@ -222,10 +223,12 @@ static enum status commit_batch(struct batch *b)
         s = take_file(&b->sc, b, i, &known[i]);
     if (s == STATUS_OK)
         s = count_changes(&b->sc, b);
+    (void)FAULT(BEFORE_SCAN_COMMIT, task->operation_id);
     if (s == STATUS_OK)
         s = task_commit(&b->sc, task);
     else
         db_rollback(task->db);
+    (void)FAULT(AFTER_SCAN_COMMIT, task->operation_id);
     return s;
 }
 
@@ -339,6 +342,7 @@ enum status ingest_scan(struct scope *sc, struct ingest *in)
         return fail(sc, STATUS_UNAVAILABLE, "the source cannot be reached: %s", sc->problem_text);
     if (s == STATUS_OK)
         s = revive_duplicates(sc, in);
+    (void)FAULT(DUPLICATES_REVIVED, task->operation_id);
     if (s == STATUS_OK)
         s = document_store_pending_count(sc, task->db, task->collection_id, &pending);
     if (s != STATUS_OK)

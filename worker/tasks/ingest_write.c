@@ -97,6 +97,7 @@ static enum status read_document(struct scope *sc, struct ingest *in, struct gro
         scope_forgive(&g->sc);
         return s == STATUS_NOT_FOUND || s == STATUS_UNAVAILABLE ? ingest_check_source(sc, in) : STATUS_OK;
     }
+    (void)FAULT(DOCUMENT_OPENED, d->from->name);
     struct extract_result r = {0};
     s = extractor_run(&g->sc, in->extractor, fd, d->from->name, &r);
     if (s != STATUS_OK) {
@@ -105,6 +106,7 @@ static enum status read_document(struct scope *sc, struct ingest *in, struct gro
         d->mime_type = r.mime_type;
         return task_check(sc, task);
     }
+    (void)FAULT(DOCUMENT_EXTRACTED, d->from->name);
     d->mime_type = r.mime_type;
     d->metadata_json = metadata_of(&g->sc, &r);
     d->text = r.text;
@@ -139,6 +141,7 @@ static enum status ensure_generation(struct scope *sc, struct ingest *in, int di
                                         in->collection.quantization, &in->generation);
     if (s == STATUS_OK)
         in->generation.model = in->collection.model;
+    (void)FAULT(GENERATION_MADE, in->task->operation_id);
     return s;
 }
 
@@ -177,6 +180,7 @@ static enum status write_rows(struct scope *sc, struct ingest *in, const struct 
         embeddings[i] = (struct vector_row){ids[i], d->from->id, d->from->next_version, vectors + i * (size_t)dim};
     }
     s = document_store_write_chunks(sc, in->task->db, in->task->collection_id, rows, count);
+    (void)FAULT(CHUNKS_WRITTEN, d->from->name);
     if (s == STATUS_OK)
         s = vector_store_write(sc, in->task->db, &in->generation, embeddings, count);
     return s;
@@ -305,12 +309,14 @@ static enum status embed_all(struct scope *sc, struct ingest *in, const struct r
         }
         struct embed_answer part;
         size_t bad = SIZE_MAX;
+        (void)FAULT(BEFORE_EMBEDDING, d->from->name);
         enum status s = embed_client_run(sc, in->embedder, in->collection.model, EMBED_PASSAGE, in->task->operation_id,
                                          texts, n, EMBED_TIMEOUT_MS, &part, &bad);
         if (s != STATUS_OK) {
             *out_bad = bad == SIZE_MAX ? SIZE_MAX : done + bad;
             return s;
         }
+        (void)FAULT(AFTER_EMBEDDING, d->from->name);
         if (!vectors)
             vectors = arena_array(&sc->arena, count * (size_t)part.dim, sizeof *vectors);
         memcpy(vectors + done * (size_t)part.dim, part.vectors, n * (size_t)part.dim * sizeof *vectors);
@@ -361,6 +367,7 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, struct
             s = write_rows(&part, in, d, *io_from, rows, a.vectors, a.dim);
         if (s == STATUS_OK && !in->has_generation)
             s = activate(&part, in);
+        (void)FAULT(BEFORE_PART_COMMIT, d->from->name);
         if (s == STATUS_OK)
             s = task_commit(&part, in->task);
         if (s != STATUS_OK) {
@@ -371,6 +378,7 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, struct
         if (s != STATUS_OK)
             return s;
         in->has_generation = true;
+        (void)FAULT(AFTER_PART_COMMIT, d->from->name);
         *io_from += rows;
     }
     return STATUS_OK;
@@ -413,6 +421,7 @@ static enum status write_group(struct scope *sc, struct ingest *in, struct group
         db_rollback(in->task->db);
         return fail(sc, s, "%s", g->sc.problem_text ? g->sc.problem_text : status_text(s));
     }
+    (void)FAULT(AFTER_DOCUMENT_COMMIT, in->task->operation_id);
     if (dim > 0)
         in->has_generation = true;
     for (size_t i = 0; i < g->count; i++)

@@ -89,6 +89,7 @@ class Gate:
                 client, _ = listener.accept()
             except OSError:
                 return
+            self.flows.wait()
             try:
                 server = socket.create_connection(self.target, timeout=5)
                 server.settimeout(None)
@@ -141,10 +142,13 @@ class Process:
     def pid(self):
         return self.child.pid
 
-    def start(self):
+    def launch(self):
         with open(self.log, "ab") as log:
             self.child = subprocess.Popen([Stack.program(self.kind, self.stack.bin)], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                           start_new_session=True, cwd=ROOT)
+
+    def start(self):
+        self.launch()
         wait_for(f"{self.name} to be ready", self._is_ready)
 
     def _is_ready(self):
