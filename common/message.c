@@ -18,13 +18,13 @@ enum { EPOCH_BYTES = 8 };
 /* Runs as one step inside Redis, so that both streams and the channels never disagree. Everything is read before the
  * first write: a script that is refused for want of memory has changed nothing.
  *
- * KEYS: operation's stream, its meta, user's stream, epoch.
+ * KEYS: operation's stream, its meta, user's stream, epoch, the server that it is bound to.
  * ARGV: attempt, is_last (0 or 1), an epoch in case there is none, event without its id, kept events of the operation
  * and of the user, seconds they are kept, then the channels. Answer: the event's id, or nil when it was refused.
  *
  * An id must exceed the last one of each stream, even if the clock went back; both streams always keep their newest
  * entry, so that tells. */
-static const char publish_script[] =
+static const char publish_script[] = MESSAGE_EPOCH_LUA
     "local attempt = tonumber(ARGV[1])\n"
     "local meta = redis.call('HMGET', KEYS[2], 'attempt', 'closed')\n"
     "if meta[2] or attempt < tonumber(meta[1] or '-1') then return false end\n"
@@ -39,11 +39,9 @@ static const char publish_script[] =
     "    if last_ms > ms or (last_ms == ms and last_seq >= seq) then ms, seq = last_ms, last_seq + 1 end\n"
     "  end\n"
     "end\n"
-    "local epoch = redis.call('GET', KEYS[4])\n"
-    "if not epoch or #epoch > 16 or not string.find(epoch, '^[0-9a-f]+$') then\n"
-    "  epoch = ARGV[3]\n"
-    "  redis.call('SET', KEYS[4], epoch)\n"
-    "end\n"
+    "local epoch, server, is_known = current_epoch(KEYS[4], KEYS[5])\n"
+    "epoch = epoch or ARGV[3]\n"
+    "if not is_known then redis.call('MSET', KEYS[4], epoch, KEYS[5], server) end\n"
     "local entry = string.format('%.0f-%.0f', ms, seq)\n"
     "local id = epoch .. '-' .. entry\n"
     "local message = '{\"id\":\"' .. id .. '\",' .. string.sub(ARGV[4], 2)\n"
@@ -107,6 +105,7 @@ enum status message_publish(struct scope *sc, struct redis *r, const struct even
         redis_key(sc, r, MESSAGE_STREAM_META, e->operation_id),
         redis_key(sc, r, MESSAGE_USER_STREAM, user),
         redis_key(sc, r, MESSAGE_EPOCH),
+        redis_key(sc, r, MESSAGE_EPOCH_SERVER),
         arena_printf(&sc->arena, "%d", e->attempt),
         e->is_last ? "1" : "0",
         random_hex(sc, EPOCH_BYTES),
@@ -119,7 +118,7 @@ enum status message_publish(struct scope *sc, struct redis *r, const struct even
         collection ? redis_key(sc, r, MESSAGE_CHANNEL_COLLECTION, collection) : NULL,
     };
     scoped(redisReply) *reply = NULL;
-    enum status s = redis_script(sc, r, publish_script, 4, (int)array_len(argv) - (collection ? 0 : 1), argv, NULL,
+    enum status s = redis_script(sc, r, publish_script, 5, (int)array_len(argv) - (collection ? 0 : 1), argv, NULL,
                                  &reply);
     if (s == STATUS_OK && out_id)
         *out_id = reply->type == REDIS_REPLY_STRING ? arena_strndup(&sc->arena, reply->str, reply->len) : NULL;

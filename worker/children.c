@@ -38,6 +38,11 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
     struct hand_back give = hand_back_of(slot, end->is_counted, (enum error_class)end->class, end->reason);
     give.delay_seconds = end->delay_seconds;
     enum stop_reason stop = slot->stop;
+    if ((stop == STOP_DRAIN || w->is_draining) && (end->class == ERROR_NONE || end->class == ERROR_TRANSIENT)) {
+        /* Stopped while something was away: neither is a fault of the operation's. */
+        give.is_counted = false;
+        give.delay_seconds = 0;
+    }
     if (end->outcome != TASK_COMPLETED && end->outcome != TASK_FAILED)
         chores_remove_leftovers(w->chores);
     after_task(w, slot);
@@ -140,6 +145,8 @@ void watch_slot(struct supervisor *w, struct slot *slot, int64_t now)
         slot_kill(slot);
     if (slot->state != SLOT_BUSY)
         return;
+    if (is_database_away(w))
+        slot->heard_ms = now; /* it may wait for the same database, in a statement that nothing else ends */
     if (now - slot->changed_ms > s->hard_time_limit * 1000)
         slot_stop(slot, STOP_HARD, 0);
     else if (now - slot->heard_ms > s->child_silence_seconds * 1000)
