@@ -7,6 +7,9 @@
 #include <string.h>
 
 enum {
+    OUTAGE_ATTEMPTS = 50, /* that an outage of PostgreSQL may cost: about half an hour; then they count like others, as
+                             there are documents at which only PostgreSQL fails */
+    OUTAGE_DOUBLINGS = 5, /* of the pause between them, from 1 s */
     START_LIMIT_MS = 60000, /* of a child that is not ready yet */
     CRASH_PAUSE_MS = 1000,  /* before a child is started that died without a task */
 };
@@ -38,6 +41,10 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
     struct hand_back give = hand_back_of(slot, end->is_counted, (enum error_class)end->class, end->reason);
     give.delay_seconds = end->delay_seconds;
     enum stop_reason stop = slot->stop;
+    if (end->is_outage && slot->attempt < OUTAGE_ATTEMPTS) {
+        give.is_counted = false;
+        give.delay_seconds = 1 << (slot->attempt < OUTAGE_DOUBLINGS ? slot->attempt : OUTAGE_DOUBLINGS);
+    }
     if ((stop == STOP_DRAIN || w->is_draining) && (end->class == ERROR_NONE || end->class == ERROR_TRANSIENT)) {
         /* Stopped while something was away: neither is a fault of the operation's. */
         give.is_counted = false;

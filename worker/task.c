@@ -269,11 +269,16 @@ static void hide_paths(struct scope *sc, const struct settings *settings, const 
     }
 }
 
+static bool is_of_database(const char *problem)
+{
+    return strncmp(problem, "PostgreSQL", 10) == 0 || strstr(problem, ": PostgreSQL");
+}
+
 const char *task_public_text(struct scope *sc, const struct settings *settings, enum status s, const char *text)
 {
     if (!text || !*text)
         return status_text(s);
-    if (strncmp(text, "PostgreSQL", 10) == 0 || strstr(text, ": PostgreSQL"))
+    if (is_of_database(text))
         return s == STATUS_INTERNAL ? "the database refused a statement" : "the database does not answer";
     if (strncmp(text, "Redis", 5) == 0)
         return "Redis does not answer";
@@ -486,6 +491,7 @@ static void conclude(struct scope *sc, struct task *task, struct task_facts *fac
                              .delay_seconds = verdict.delay_seconds};
     snprintf(out->reason, sizeof out->reason, "%s",
              s == STATUS_OK ? "" : task_public_text(sc, task->settings, s, problem));
+    out->is_outage = s == STATUS_UNAVAILABLE && is_of_database(problem);
     measure(task, out);
     if (verdict.outcome == TASK_COMPLETED || verdict.outcome == TASK_FAILED) {
         enum status ended = finish(task, out);
@@ -498,6 +504,7 @@ static void conclude(struct scope *sc, struct task *task, struct task_facts *fac
              */
             out->outcome = TASK_HAND_BACK;
             out->is_counted = true;
+            out->is_outage = ended == STATUS_UNAVAILABLE || ended == STATUS_TIMEOUT;
             out->class = status_class(ended);
             out->delay_seconds = retry_delay(facts);
             snprintf(out->reason, sizeof out->reason, "its end could not be recorded: %s", status_text(ended));
