@@ -92,6 +92,16 @@ static size_t on_bytes(char *bytes, size_t size, size_t count, void *context)
     return answer->is_cut ? 0 : size * count;
 }
 
+/* The worker is well, and will not embed this text. */
+static enum status refused(struct scope *sc, const struct text *answer)
+{
+    scoped(cJSON) *json = NULL;
+    if (json_parse(sc, text_str(answer), answer->len, &json) != STATUS_OK)
+        scope_forgive(sc);
+    return fail(sc, STATUS_INVALID, "the query cannot be embedded: %s",
+                json_get_text(json, "detail", "the model refuses it"));
+}
+
 static enum status post(struct scope *sc, const char *url, const char *key, const char *body, int timeout_ms,
                         struct text *answer)
 {
@@ -119,6 +129,8 @@ static enum status post(struct scope *sc, const char *url, const char *key, cons
     curl_slist_free_all(headers);
     if (code != CURLE_OK)
         return fail(sc, STATUS_UNAVAILABLE, "the embedding worker did not answer: %s", curl_easy_strerror(code));
+    if (http == 400)
+        return refused(sc, answer);
     if (http != 200)
         return fail(sc, STATUS_UNAVAILABLE, "the embedding worker answered %ld", http);
     return STATUS_OK;
@@ -186,7 +198,7 @@ enum status embed_query(struct scope *sc, struct db *db, const struct settings *
         s = post(sc, urls[try % count], settings->internal_api_key, body, timeout_ms, &answer);
         if (s == STATUS_OK)
             s = embed_query_parse(sc, text_str(&answer), answer.len, out, out_dim);
-        if (s == STATUS_OK)
+        if (s == STATUS_OK || s == STATUS_INVALID)
             return s;
     }
     return s;

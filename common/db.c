@@ -11,6 +11,7 @@
 
 enum {
     DEFAULT_CONNECT_SECONDS = 2,
+    WAIT_STEP_MS = 100,
     ANSWER_GRACE_MS = 2000, /* after statement_timeout: the server itself must have given up by then */
     COPY_PIECE_BYTES = 1 << 16,
     MOST_KEPT = 64, /* prepared statements of a connection */
@@ -21,6 +22,8 @@ struct db {
     char *application_name;
     int statement_timeout_ms;
     int connect_timeout_seconds;
+    bool (*should_stop)(void *context); /* asked while an answer is waited for */
+    void *context;
     PGconn *conn;
     bool in_transaction;      /* db_begin was called: a broken connection must not be replaced unnoticed */
     bool should_reconnect;    /* the server told us that it is no longer the one to talk to */
@@ -81,6 +84,12 @@ void db_rename(struct db *db, const char *application_name)
 {
     free(db->application_name);
     db->application_name = must_strdup(application_name);
+}
+
+void db_on_wait(struct db *db, bool (*should_stop)(void *context), void *context)
+{
+    db->should_stop = should_stop;
+    db->context = context;
 }
 
 void db_disconnect(struct db *db)
@@ -264,6 +273,12 @@ static enum status await_result(struct scope *sc, struct db *db, int64_t until)
             db_disconnect(db);
             return fail(sc, STATUS_TIMEOUT, "PostgreSQL took too long to answer");
         }
+        if (db->should_stop && db->should_stop(db->context)) {
+            db_disconnect(db);
+            return fail(sc, STATUS_CANCELLED, "told to stop while PostgreSQL was at work");
+        }
+        if (db->should_stop && (!until || left > WAIT_STEP_MS))
+            left = WAIT_STEP_MS;
         struct pollfd p = {.fd = PQsocket(db->conn), .events = POLLIN};
         int ready = poll(&p, 1, left > INT32_MAX ? INT32_MAX : (int)left);
         if (ready < 0 && errno != EINTR)

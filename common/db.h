@@ -24,6 +24,9 @@ void db_free(struct db *db);
 enum status db_connection(struct scope *sc, struct db *db, PGconn **out) must_check;
 /* The application_name of later connections; a live one is renamed by whoever asks for it in SQL (set_config). */
 void db_rename(struct db *db, const char *application_name);
+/* Asked every 100 ms while an answer is waited for; true = give up with STATUS_CANCELLED. The connection is closed
+ * then, and the server stops what it was doing within two seconds. NULL = nobody is asked. */
+void db_on_wait(struct db *db, bool (*should_stop)(void *context), void *context);
 /* Closes the connection; the next query opens a new one. */
 void db_disconnect(struct db *db);
 

@@ -41,6 +41,7 @@ newer_postgres() {
 }
 
 part build make -s -j2 build-tests
+part "build with fault points" make -s -j2 all FAULTS=1
 part unit scripts/run-tests.sh $(programs unit plain)
 [ -z "$(programs store plain)" ] || part store scripts/with-services.sh scripts/run-tests.sh $(programs store plain)
 part sanitizers sanitized

@@ -73,7 +73,9 @@ static enum status settle(struct scope *sc, struct by_hand *h, const char *uuid,
     snprintf(give.task_id, sizeof give.task_id, "%s", task_id);
     snprintf(give.reason, sizeof give.reason, "%s",
              end->outcome == TASK_STOPPED ? "its worker was stopped" : end->reason);
+    give.ended = (enum attempt_end)end->ended;
     if (end->outcome == TASK_STOPPED) {
+        give.ended = ATTEMPT_DRAINED;
         give.class = ERROR_NONE;
         give.is_counted = false;
     }

@@ -40,6 +40,7 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
     count_end(slot, end);
     struct hand_back give = hand_back_of(slot, end->is_counted, (enum error_class)end->class, end->reason);
     give.delay_seconds = end->delay_seconds;
+    give.ended = end->ended <= ATTEMPT_HARD_LIMIT ? (enum attempt_end)end->ended : ATTEMPT_FAILED;
     enum stop_reason stop = slot->stop;
     if (end->is_outage && slot->attempt < OUTAGE_ATTEMPTS) {
         give.is_counted = false;
@@ -50,8 +51,14 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
         give.is_counted = false;
         give.delay_seconds = 0;
     }
-    if (end->outcome != TASK_COMPLETED && end->outcome != TASK_FAILED)
+    if (end->outcome != TASK_COMPLETED && end->outcome != TASK_FAILED) {
+        /* A statement that it was told to leave may still be at work in the server. */
+        struct scope sc;
+        scope_init(&sc, slot->operation_id);
+        settle_terminate(&sc, w->db, slot->task_id);
+        scope_done(&sc);
         chores_remove_leftovers(w->chores);
+    }
     after_task(w, slot);
     if (end->outcome == TASK_HAND_BACK) {
         give_back(w, &give);
@@ -60,6 +67,7 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
          */
         give.is_counted = false;
         give.class = ERROR_NONE;
+        give.ended = ATTEMPT_DRAINED;
         snprintf(give.reason, sizeof give.reason, "its worker was stopped");
         give_back(w, &give);
     }
@@ -119,6 +127,10 @@ static void after_death(struct supervisor *w, struct slot *slot, const struct sl
     bool is_free = slot->stop == STOP_DRAIN || slot->stop == STOP_LOST;
     struct hand_back give = hand_back_of(slot, !is_free, is_free ? ERROR_NONE : ERROR_INTERNAL,
                                          is_free ? "its worker was stopped" : death_text(&sc, slot, death));
+    give.ended = is_free                     ? ATTEMPT_DRAINED
+                 : slot->stop == STOP_HARD   ? ATTEMPT_HARD_LIMIT
+                 : slot->stop == STOP_SILENT ? ATTEMPT_SILENT
+                                             : ATTEMPT_CRASH;
     if (slot->stop != STOP_ABANDON)
         give_back(w, &give);
     scope_done(&sc);

@@ -1,5 +1,6 @@
 #include "worker/chores.h"
 
+#include "build/queries.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -31,21 +32,36 @@ enum {
 static const char NO_ROOT[] = "a directory of OPSTREAM_SOURCE_ROOTS cannot be seen";
 static const char NO_EMBEDDER[] = "the embedder is not ready";
 
+/* What is done from time to time. */
+struct chore {
+    void (*run)(struct scope *sc, struct chores *c);
+    int64_t every_ms, due_ms;
+};
+
+/* A thread with connections and chores of its own. */
+struct crew {
+    struct chores *chores;
+    const char *role;
+    struct db *db;
+    char session_name[64];
+    struct chore list[4];
+    size_t count;
+    pthread_t thread;
+};
+
 struct chores {
     const struct settings *settings;
     struct lease *lease;
     int wake_fd;
-    struct settle_stores stores; /* the thread's own */
-    struct embed_client *embedder;
+    /* Others' operations are not kept waiting by a lock or a share that hangs. */
+    struct crew sweeper, keeper;
+    struct redis *queue, *events; /* the sweeper's */
     struct operation_reconciler reconciler;
-    struct {
-        int64_t sweep, embedder, reconcile, roots, leftovers;
-    } due_ms;
+    struct embed_client *embedder; /* the keeper's, like what follows */
     struct {
         int64_t tokens, texts, batches;
         double busy_seconds;
-    } seen; /* totals of the embedder that were counted already */
-    pthread_t thread;
+    } seen;               /* totals of the embedder that were counted already */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     bool has_to_stop, is_embedder_ready, has_roots, has_leftovers;
@@ -132,9 +148,10 @@ static void sweep(struct scope *sc, struct chores *c)
     /* An outage of PostgreSQL steals nothing: after one, others get a whole lease to be heard. */
     if (lease_unbroken_ms(c->lease) < c->settings->worker_lease_seconds * 1000)
         return;
+    const struct settle_stores stores = {.db = c->sweeper.db, .queue = c->queue, .events = c->events};
     int count = 0;
     int64_t since_ms = lease_since_outage_ms(c->lease);
-    if (settle_sweep(sc, &c->stores, since_ms < 0 ? -1 : (double)since_ms / 1000, c->settings->worker_lease_seconds,
+    if (settle_sweep(sc, &stores, since_ms < 0 ? -1 : (double)since_ms / 1000, c->settings->worker_lease_seconds,
                      &count) != STATUS_OK)
         log_debug("sweep_failed", log_text("problem", sc->problem_text));
     if (count > 0)
@@ -146,8 +163,7 @@ static void reconcile(struct scope *sc, struct chores *c)
     if (lease_problem(c->lease))
         return;
     double lease = (double)c->settings->reconcile_seconds * 3;
-    if (operation_store_reconcile(sc, c->stores.db, c->stores.queue, c->stores.events, &c->reconciler, lease) !=
-        STATUS_OK)
+    if (operation_store_reconcile(sc, c->sweeper.db, c->queue, c->events, &c->reconciler, lease) != STATUS_OK)
         log_debug("reconcile_failed", log_text("problem", sc->problem_text));
 }
 
@@ -172,73 +188,106 @@ static void remove_leftovers(struct scope *sc, struct chores *c)
 {
     if (lease_problem(c->lease))
         return;
-    if (document_store_remove_leftovers(sc, c->stores.db, 0, NULL) != STATUS_OK)
+    if (document_store_remove_leftovers(sc, c->keeper.db, 0, NULL) != STATUS_OK)
         log_debug("leftovers_not_removed", log_text("problem", sc->problem_text));
+    scope_forgive(sc);
+    if (db_run(sc, c->keeper.db, SQL_IN_HAND_CLEAN, NULL) != STATUS_OK)
+        log_debug("in_hand_not_cleaned", log_text("problem", sc->problem_text));
 }
 
-static int64_t do_one(struct chores *c, void (*chore)(struct scope *sc, struct chores *c), int64_t due_ms,
-                      int64_t every_ms)
+/* ---- the threads ---- */
+
+/* The worker's id is new after a lost lease. */
+static void name_session(struct crew *crew)
 {
-    int64_t now = clock_monotonic_ms();
-    if (now < due_ms)
-        return due_ms;
-    struct scope sc;
-    scope_init(&sc, NULL);
-    chore(&sc, c);
-    scope_done(&sc);
-    return clock_monotonic_ms() + every_ms;
+    char name[64];
+    lease_session_name(crew->chores->lease, crew->role, name);
+    if (strcmp(name, crew->session_name) == 0)
+        return;
+    memcpy(crew->session_name, name, sizeof name);
+    db_disconnect(crew->db);
+    db_rename(crew->db, name);
 }
 
-static int64_t earlier(int64_t a, int64_t b)
+/* When the next one is due. */
+static int64_t do_what_is_due(struct crew *crew)
 {
-    return a < b ? a : b;
-}
-
-static int64_t do_what_is_due(struct chores *c)
-{
-    int64_t short_lease_ms = c->settings->worker_lease_seconds * 250;
-    int64_t sweep_ms = short_lease_ms < SWEEP_MS ? short_lease_ms : SWEEP_MS;
-    c->due_ms.embedder = do_one(c, ask_embedder, c->due_ms.embedder,
-                                chores_embedder_is_ready(c) ? EMBEDDER_MS : EMBEDDER_START_MS);
-    c->due_ms.roots = do_one(c, look_at_roots, c->due_ms.roots, ROOTS_MS);
-    c->due_ms.sweep = do_one(c, sweep, c->due_ms.sweep, sweep_ms);
-    c->due_ms.reconcile = do_one(c, reconcile, c->due_ms.reconcile, c->settings->reconcile_seconds * 1000);
-    c->due_ms.leftovers = do_one(c, remove_leftovers, c->due_ms.leftovers, LEFTOVERS_MS);
-    if (!chores_embedder_is_ready(c))
-        c->due_ms.embedder = earlier(c->due_ms.embedder, clock_monotonic_ms() + EMBEDDER_START_MS);
-    int64_t next = earlier(earlier(c->due_ms.embedder, c->due_ms.roots), earlier(c->due_ms.sweep, c->due_ms.reconcile));
-    return earlier(next, c->due_ms.leftovers);
-}
-
-static bool pause_until(struct chores *c, int64_t due_ms)
-{
-    int64_t ms = due_ms - clock_monotonic_ms();
-    ms = ms < 1 ? 1 : ms;
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
+    int64_t next = INT64_MAX;
+    name_session(crew);
+    for (struct chore *chore = crew->list; chore < crew->list + crew->count; chore++) {
+        if (clock_monotonic_ms() >= chore->due_ms) {
+            struct scope sc;
+            scope_init(&sc, NULL);
+            chore->run(&sc, crew->chores);
+            scope_done(&sc);
+            chore->due_ms = clock_monotonic_ms() + chore->every_ms;
+        }
+        /* What is being waited for is looked at more often. */
+        if (chore->run == ask_embedder && !chores_embedder_is_ready(crew->chores))
+            chore->due_ms = clock_monotonic_ms() + EMBEDDER_START_MS;
+        next = chore->due_ms < next ? chore->due_ms : next;
     }
+    return next;
+}
+
+static struct timespec time_of(int64_t monotonic_ms)
+{
+    return (struct timespec){.tv_sec = monotonic_ms / 1000, .tv_nsec = monotonic_ms % 1000 * 1000000};
+}
+
+static bool pause_until(struct crew *crew, int64_t due_ms)
+{
+    struct chores *c = crew->chores;
+    const struct timespec until = time_of(due_ms);
     pthread_mutex_lock(&c->lock);
-    if (!c->has_to_stop && !c->has_leftovers)
+    bool is_keeper = crew == &c->keeper;
+    if (!c->has_to_stop && !(is_keeper && c->has_leftovers))
         pthread_cond_timedwait(&c->changed, &c->lock, &until);
-    if (c->has_leftovers)
-        c->due_ms.leftovers = earlier(c->due_ms.leftovers, clock_monotonic_ms() + LEFTOVERS_SOON_MS);
-    c->has_leftovers = false;
-    bool stop = c->has_to_stop;
+    bool has_leftovers = is_keeper && c->has_leftovers, stop = c->has_to_stop;
+    if (is_keeper)
+        c->has_leftovers = false;
     pthread_mutex_unlock(&c->lock);
+    for (struct chore *chore = crew->list; has_leftovers && chore < crew->list + crew->count; chore++) {
+        int64_t soon = clock_monotonic_ms() + LEFTOVERS_SOON_MS;
+        if (chore->run == remove_leftovers && chore->due_ms > soon)
+            chore->due_ms = soon;
+    }
     return !stop;
 }
 
 static void *run(void *context)
 {
-    struct chores *c = context;
-    while (pause_until(c, do_what_is_due(c))) {
+    struct crew *crew = context;
+    while (pause_until(crew, do_what_is_due(crew))) {
     }
     return NULL;
+}
+
+/* A statement that waits for a lock does not keep the worker's end waiting. */
+static bool has_to_stop(void *context)
+{
+    struct chores *c = context;
+    pthread_mutex_lock(&c->lock);
+    bool stop = c->has_to_stop;
+    pthread_mutex_unlock(&c->lock);
+    return stop;
+}
+
+static void start_crew(struct chores *c, struct crew *crew, const char *role)
+{
+    crew->chores = c;
+    crew->role = role;
+    crew->db = db_new(&(struct db_options){.url = c->settings->database_url, .statement_timeout_ms = STATEMENT_MS});
+    db_on_wait(crew->db, has_to_stop, c);
+    if (pthread_create(&crew->thread, NULL, run, crew) != 0)
+        abort(); /* no thread at start: nothing can work */
+}
+
+static void add_chore(struct crew *crew, void (*run_chore)(struct scope *sc, struct chores *c), int64_t every_ms,
+                      int64_t first_ms)
+{
+    crew->list[crew->count++] = (struct chore){
+        .run = run_chore, .every_ms = every_ms, .due_ms = clock_monotonic_ms() + first_ms};
 }
 
 /* ---- from outside ---- */
@@ -256,13 +305,9 @@ struct chores *chores_start(const struct settings *settings, struct lease *lease
     c->settings = settings;
     c->lease = lease;
     c->wake_fd = wake_fd;
-    c->stores.db = db_new(&(struct db_options){.url = settings->database_url,
-                                               .application_name = "opstream-worker chores",
-                                               .statement_timeout_ms = STATEMENT_MS});
-    c->stores.queue = connect_redis(settings, settings->redis_queue_db);
-    c->stores.events = connect_redis(settings, settings->redis_stream_db);
+    c->queue = connect_redis(settings, settings->redis_queue_db);
+    c->events = connect_redis(settings, settings->redis_stream_db);
     c->embedder = embed_client_new(embedder_socket);
-    c->due_ms.leftovers = clock_monotonic_ms() + LEFTOVERS_SOON_MS;
     char id[64];
     lease_worker_id(lease, id);
     snprintf(c->reconciler.holder, sizeof c->reconciler.holder, "%s", id);
@@ -272,8 +317,14 @@ struct chores *chores_start(const struct settings *settings, struct lease *lease
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&c->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    if (pthread_create(&c->thread, NULL, run, c) != 0)
-        abort(); /* no thread at start: nothing can work */
+    int64_t short_lease_ms = settings->worker_lease_seconds * 250;
+    add_chore(&c->sweeper, sweep, short_lease_ms < SWEEP_MS ? short_lease_ms : SWEEP_MS, 0);
+    add_chore(&c->sweeper, reconcile, settings->reconcile_seconds * 1000, 0);
+    add_chore(&c->keeper, ask_embedder, EMBEDDER_MS, 0);
+    add_chore(&c->keeper, look_at_roots, ROOTS_MS, 0);
+    add_chore(&c->keeper, remove_leftovers, LEFTOVERS_MS, LEFTOVERS_SOON_MS);
+    start_crew(c, &c->sweeper, "sweeper");
+    start_crew(c, &c->keeper, "keeper");
     return c;
 }
 
@@ -285,12 +336,14 @@ void chores_stop(struct chores *c)
     c->has_to_stop = true;
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->lock);
-    pthread_join(c->thread, NULL);
+    pthread_join(c->sweeper.thread, NULL);
+    pthread_join(c->keeper.thread, NULL);
     operation_reconciler_done(&c->reconciler);
     embed_client_free(c->embedder);
-    db_free(c->stores.db);
-    redis_free(c->stores.queue);
-    redis_free(c->stores.events);
+    db_free(c->sweeper.db);
+    db_free(c->keeper.db);
+    redis_free(c->queue);
+    redis_free(c->events);
     pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->lock);
     free(c);

@@ -1,6 +1,6 @@
-/* What a worker does regularly and what may take its time, on a thread and connections of its own: sweep lapsed
- * workers, reconcile, remove what dead attempts left, ask how the embedder is, look whether the source roots are there.
- */
+/* What a worker does regularly and what may take its time, on threads and connections of their own: one sweeps lapsed
+ * workers and reconciles, the other removes what dead attempts left, asks how the embedder is and looks whether the
+ * source roots are there. */
 #pragma once
 
 #include "common/config.h"

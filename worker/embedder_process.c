@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "worker/embed/flight.h"
 #include "worker/spawn.h"
 
 #include <dirent.h>
@@ -46,7 +47,7 @@ static void remove_deserted(const char *parent)
 
 enum status embedder_process_init(struct scope *sc, struct embedder_process *e)
 {
-    *e = (struct embedder_process){.pause_ms = FIRST_PAUSE_MS, .folder_fd = -1};
+    *e = (struct embedder_process){.pause_ms = FIRST_PAUSE_MS, .folder_fd = -1, .flight_fd = flight_memory()};
     const char *candidates[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
     for (size_t i = 0; i < array_len(candidates); i++) {
         if (!candidates[i] || *candidates[i] != '/')
@@ -71,7 +72,7 @@ void embedder_process_start(struct embedder_process *e)
     if (e->pid > 0 || clock_monotonic_ms() < e->start_at_ms)
         return;
     const char *argv[] = {"opstream-worker", "--embedder", "0", e->socket, NULL};
-    pid_t pid = spawn_self(argv, -1, false);
+    pid_t pid = spawn_self(argv, e->flight_fd, false);
     e->started_ms = clock_monotonic_ms();
     if (pid < 0) {
         log_error("embedder_not_started", log_text("reason", strerror(errno)));
@@ -109,6 +110,8 @@ void embedder_process_done(struct embedder_process *e)
         }
         e->pid = 0;
     }
+    close_scoped_fd(&e->flight_fd);
+    e->flight_fd = -1;
     if (*e->folder) {
         unlink(e->socket);
         rmdir(e->folder);

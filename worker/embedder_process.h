@@ -10,7 +10,8 @@ struct embedder_process {
     char folder[96]; /* private; removed at the end, or by the next worker if this one is killed */
     int folder_fd;   /* holds a lock on it while this worker lives */
     char socket[112];
-    pid_t pid; /* 0 = not running */
+    int flight_fd; /* memory that outlives the process: worker/embed/flight.h */
+    pid_t pid;     /* 0 = not running */
     int64_t start_at_ms, started_ms, pause_ms;
 };
 

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RENEW_MS = 1000, RETRY_MS = 300, LATE_MS = 2500, COMPLAIN_MS = 10000 };
+enum { RANDOM_BYTES = 6, RENEW_MS = 1000, RETRY_MS = 300, LATE_MS = 2500, COMPLAIN_MS = 10000 };
 
 static const char NO_DATABASE[] = "PostgreSQL cannot be reached";
 static const char OLD_SCHEMA[] = "the database's schema is older than this program: run opstream-api --migrate";
@@ -49,7 +49,7 @@ struct lease {
 static void make_id(char out[64])
 {
     char host[48] = "worker";
-    unsigned char random[6] = {0};
+    unsigned char random[RANDOM_BYTES] = {0};
     gethostname(host, sizeof host - 1);
     ssize_t n = getrandom(random, sizeof random, 0);
     (void)n;
@@ -319,6 +319,20 @@ void lease_worker_id(struct lease *l, char out[64])
 {
     pthread_mutex_lock(&l->lock);
     memcpy(out, l->id, sizeof l->id);
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* The id's random end is what sets workers apart; names have at most 63 bytes. */
+static void name_session(const char *id, const char *role, char out[64])
+{
+    size_t len = strlen(id);
+    snprintf(out, 64, "opstream-worker %.20s %s", role, id + (len > 2 * RANDOM_BYTES ? len - 2 * RANDOM_BYTES : 0));
+}
+
+void lease_session_name(struct lease *l, const char *role, char out[64])
+{
+    pthread_mutex_lock(&l->lock);
+    name_session(l->id, role, out);
     pthread_mutex_unlock(&l->lock);
 }
 

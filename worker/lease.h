@@ -19,6 +19,9 @@ struct lease *lease_start(const struct settings *settings, const struct lease_fa
 void lease_stop(struct lease *lease, bool remove_row);
 /* The worker's id: new at each start, and after a lost lease. */
 void lease_worker_id(struct lease *lease, char out[64]);
+/* What a database session of this worker is called (application_name), so that whoever sweeps it can end it. `out`: 64
+ * bytes. */
+void lease_session_name(struct lease *lease, const char *role, char out[64]);
 /* Registered, and renewed so lately that nobody can have swept it: work may be claimed. */
 bool lease_is_held(struct lease *lease);
 /* The row was swept: everything that this worker held belongs to others. Until lease_start_over(). */

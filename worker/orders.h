@@ -29,9 +29,21 @@ enum task_outcome {
     TASK_LOST,      /* not ours any more */
 };
 
+/* How an attempt is told of in the operation's history (`ended`). */
+enum attempt_end {
+    ATTEMPT_HANDED_BACK, /* for no fault of its own */
+    ATTEMPT_FAILED,
+    ATTEMPT_SOFT_LIMIT,
+    ATTEMPT_DRAINED, /* its worker was stopped */
+    ATTEMPT_CRASH,   /* its process died */
+    ATTEMPT_SILENT,  /* it gave no sign of life and was killed */
+    ATTEMPT_HARD_LIMIT,
+};
+
 struct task_end {
     uint32_t outcome; /* enum task_outcome */
     uint32_t class;   /* enum error_class */
+    uint32_t ended;   /* enum attempt_end, when given back */
     bool is_counted;  /* as a failure, when given back */
     bool is_outage;   /* PostgreSQL was away: no fault of the operation's */
     double delay_seconds;

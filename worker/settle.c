@@ -11,6 +11,9 @@
 
 enum { WORKERS_A_SWEEP = 20 };
 
+static const char *const end_names[] = {"handed_back", "failed", "soft_limit", "drained",
+                                        "crash",       "silent", "hard_limit"};
+
 /* A row of operation_hand_back.sql or workers_sweep.sql. */
 struct given_back {
     struct operation_ref ref;
@@ -83,7 +86,8 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
     if (s == STATUS_OK)
         s = db_run(sc, stores->db, SQL_OPERATION_HAND_BACK, &rows, give->operation_id, give->task_id,
                    arena_printf(&sc->arena, "%.3f", give->delay_seconds), give->is_counted ? "true" : "false",
-                   give->class == ERROR_NONE ? NULL : error_class_name(give->class), give->reason);
+                   give->class == ERROR_NONE ? NULL : error_class_name(give->class), give->reason,
+                   end_names[give->ended]);
     bool is_ours = s == STATUS_OK && PQntuples(rows) == 1;
     if (is_ours) {
         g = read_row(sc, rows, 0, give->operation_id);
@@ -110,6 +114,17 @@ void settle_terminate(struct scope *sc, struct db *db, const char *task_id)
     scope_done(&own);
 }
 
+/* Before anything of theirs is tried again: a frozen worker's own sessions may hold locks, too. */
+static void terminate_workers(struct scope *sc, struct db *db, const PGresult *swept)
+{
+    struct scope own;
+    scope_init(&own, sc->trace_id);
+    if (db_int(swept, 0, "workers", 0) > 0 &&
+        db_run(&own, db, SQL_WORKER_SESSIONS_TERMINATE, NULL, db_text(swept, 0, "ids")) != STATUS_OK)
+        log_debug("worker_sessions_not_terminated", log_text("problem", own.problem_text));
+    scope_done(&own);
+}
+
 enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, double since_outage,
                          int64_t lease_seconds, int *out_operations)
 {
@@ -119,7 +134,7 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, d
         s = db_run(sc, stores->db, SQL_WORKERS_SWEEP, &rows, db_number(sc, WORKERS_A_SWEEP),
                    since_outage >= 0 ? arena_printf(&sc->arena, "%.3f", since_outage) : NULL,
                    db_number(sc, lease_seconds));
-    int count = s == STATUS_OK ? PQntuples(rows) : 0;
+    int count = s == STATUS_OK && db_text(rows, 0, "uuid") ? PQntuples(rows) : 0;
     struct given_back *all = arena_array(&sc->arena, (size_t)count + 1, sizeof *all);
     for (int r = 0; r < count && s == STATUS_OK; r++) {
         all[r] = read_row(sc, rows, r, db_text(rows, r, "uuid"));
@@ -132,6 +147,7 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, d
         db_rollback(stores->db);
     if (s != STATUS_OK)
         return s;
+    terminate_workers(sc, stores->db, rows);
     for (int r = 0; r < count; r++) {
         settle_terminate(sc, stores->db, all[r].task_id);
         tell(sc, stores, &all[r], true);
@@ -139,8 +155,8 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, d
                     log_text("type", all[r].ref.type), log_int("attempt", all[r].ref.attempt),
                     log_text("status", all[r].ref.status));
     }
-    if (count > 0)
-        metrics_add(METRIC_LEASES_LOST, NULL, NULL, (double)db_int(rows, 0, "workers", 1));
+    if (db_int(rows, 0, "workers", 0) > 0)
+        metrics_add(METRIC_LEASES_LOST, NULL, NULL, (double)db_int(rows, 0, "workers", 0));
     *out_operations = count;
     return STATUS_OK;
 }

@@ -9,8 +9,9 @@
 struct hand_back {
     char operation_id[37], task_id[37];
     double delay_seconds;
-    bool is_counted;           /* as a failure */
-    enum error_class class;    /* ERROR_NONE = nothing went wrong */
+    bool is_counted;        /* as a failure */
+    enum error_class class; /* ERROR_NONE = nothing went wrong */
+    enum attempt_end ended;
     char reason[REASON_BYTES]; /* {n} becomes the number of failures */
 };
 

@@ -66,6 +66,15 @@ static bool is_over(const struct supervisor *w)
     return w->owed_count == 0 || clock_monotonic_ms() > w->drain_until_ms + patience_ms;
 }
 
+static void take_id(struct supervisor *w, struct lease *lease)
+{
+    char name[64];
+    lease_worker_id(lease, w->worker_id);
+    lease_session_name(lease, "supervisor", name);
+    db_disconnect(w->db); /* the next connection has the name */
+    db_rename(w->db, name);
+}
+
 /* The row was swept: whatever runs here runs somewhere else by now. */
 static void start_over(struct supervisor *w)
 {
@@ -80,7 +89,7 @@ static void start_over(struct supervisor *w)
     w->owed_count = 0;
     hide(w);
     lease_start_over(w->lease);
-    lease_worker_id(w->lease, w->worker_id);
+    take_id(w, w->lease);
     if (w->is_subscribed)
         redis_drop(w->control);
     w->is_subscribed = false;
@@ -266,7 +275,7 @@ static enum status set_up(struct supervisor *w)
                                 .queues = settings_list(&w->life.arena, s->worker_queues, ',', NULL),
                                 .slots = (int)w->slot_count};
     struct lease *lease = lease_start(s, &facts, w->wake_fd);
-    lease_worker_id(lease, w->worker_id);
+    take_id(w, lease);
     w->chores = chores_start(s, lease, w->embedder.socket, w->wake_fd);
     atomic_store(&w->lease, lease); /* last: is_ready() asks both once this is set */
     return STATUS_OK;

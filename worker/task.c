@@ -20,8 +20,6 @@ enum {
     HEARTBEAT_MS = 500,
     COMMIT_PAUSE_MS = 500,        /* between tries of the last transaction */
     COMMIT_PATIENCE_MS = 1800000, /* a database that is away longer is another attempt's matter */
-    OUT_OF_MEMORY_DELAY = 30,
-    BUSY_DELAY = 60,
 };
 
 struct task_runtime {
@@ -83,6 +81,17 @@ enum status task_check(struct scope *sc, struct task *task)
         return fail(sc, STATUS_TIMEOUT, "took longer than OPERATION_SOFT_TIME_LIMIT (%lld s)",
                     (long long)task->settings->soft_time_limit);
     return STATUS_OK;
+}
+
+bool task_has_to_stop(void *context)
+{
+    struct task *task = context;
+    struct scope sc;
+    task_heartbeat(task);
+    scope_init(&sc, task->operation_id);
+    bool is_told = task_check(&sc, task) == STATUS_CANCELLED;
+    scope_done(&sc);
+    return is_told;
 }
 
 /* ---- events ---- */
@@ -175,46 +184,15 @@ enum status task_commit(struct scope *sc, struct task *task)
     return s;
 }
 
-enum status task_progressed(struct scope *sc, struct task *task)
+enum status task_progressed(struct scope *sc, struct task *task, int64_t processed, int64_t failed)
 {
     enum status s = task_fence(sc, task);
-    if (s == STATUS_OK && task->failures > 0)
-        s = db_run(sc, task->db, SQL_OPERATION_PROGRESSED, NULL, task->operation_id);
-    return s;
+    return s == STATUS_OK ? db_run(sc, task->db, SQL_OPERATION_PROGRESSED, NULL, task->operation_id,
+                                   db_number(sc, processed), db_number(sc, failed))
+                          : s;
 }
 
-/* ---- what follows from how it ended ---- */
-
-static double retry_delay(const struct task_facts *f)
-{
-    const struct operation_kind *kind = operation_kind(f->type);
-    bool is_doubling = f->type == OPERATION_INDEX || f->type == OPERATION_APPEND || f->type == OPERATION_REINDEX;
-    double delay = kind->retry_delay_seconds >= 0 ? kind->retry_delay_seconds : f->default_retry_delay;
-    for (int i = 0; is_doubling && i < f->failures && i < 10 && !f->has_progressed; i++)
-        delay *= 2;
-    return delay * (1 + f->jitter / 4); /* never earlier, so that what was broken has the time that it was promised */
-}
-
-struct task_verdict task_judge(enum status s, const struct task_facts *f)
-{
-    if (s == STATUS_OK)
-        return (struct task_verdict){TASK_COMPLETED, 0, false};
-    if (s == STATUS_LOST)
-        return (struct task_verdict){TASK_LOST, 0, false};
-    if (s == STATUS_CANCELLED)
-        return (struct task_verdict){TASK_STOPPED, 0, false};
-    if (s == STATUS_TIMEOUT && f->is_over_limit)
-        return f->has_committed ? (struct task_verdict){TASK_HAND_BACK, 0, !f->has_progressed}
-                                : (struct task_verdict){TASK_FAILED, 0, false};
-    if (s == STATUS_NO_SPACE)
-        return (struct task_verdict){TASK_HAND_BACK, OUT_OF_MEMORY_DELAY, true};
-    if (s == STATUS_BUSY)
-        return (struct task_verdict){TASK_HAND_BACK, BUSY_DELAY, true};
-    enum error_class class = status_class(s);
-    if (class == ERROR_TRANSIENT || class == ERROR_RESOURCE || class == ERROR_INTERNAL)
-        return (struct task_verdict){TASK_HAND_BACK, retry_delay(f), true};
-    return (struct task_verdict){TASK_FAILED, 0, false};
-}
+/* ---- what becomes of the collection ---- */
 
 const char *task_failed_collection_status(enum operation_type type)
 {
@@ -449,6 +427,10 @@ static enum status load(struct scope *sc, struct task *task, struct task_facts *
     task->user_id = db_int(rows, 0, "user_id", 0);
     task->attempt = (int)db_int(rows, 0, "attempt", 0);
     task->failures = (int)db_int(rows, 0, "failures", 0);
+    task->max_attempts = (int)db_int(rows, 0, "max_attempts", 1);
+    task->processed = task->earlier_processed = db_int(rows, 0, "processed", 0);
+    task->failed = task->earlier_failed = db_int(rows, 0, "failed", 0);
+    task->last_reason = arena_strdup(&sc->arena, db_text(rows, 0, "last_reason"));
     facts->type = task->type;
     facts->failures = task->failures;
     const char *config = db_text(rows, 0, "config");
@@ -488,6 +470,7 @@ static void conclude(struct scope *sc, struct task *task, struct task_facts *fac
     *out = (struct task_end){.outcome = verdict.outcome,
                              .class = s == STATUS_OK ? ERROR_NONE : status_class(s),
                              .is_counted = verdict.is_counted,
+                             .ended = s == STATUS_TIMEOUT && facts->is_over_limit ? ATTEMPT_SOFT_LIMIT : ATTEMPT_FAILED,
                              .delay_seconds = verdict.delay_seconds};
     snprintf(out->reason, sizeof out->reason, "%s",
              s == STATUS_OK ? "" : task_public_text(sc, task->settings, s, problem));
@@ -503,10 +486,11 @@ static void conclude(struct scope *sc, struct task *task, struct task_facts *fac
             /* The end itself could not be written: what was committed stays, the next attempt finds little left to do.
              */
             out->outcome = TASK_HAND_BACK;
+            out->ended = ATTEMPT_FAILED;
             out->is_counted = true;
             out->is_outage = ended == STATUS_UNAVAILABLE || ended == STATUS_TIMEOUT;
             out->class = status_class(ended);
-            out->delay_seconds = retry_delay(facts);
+            out->delay_seconds = task_judge(ended, facts).delay_seconds;
             snprintf(out->reason, sizeof out->reason, "its end could not be recorded: %s", status_text(ended));
         }
     }
@@ -540,7 +524,9 @@ void task_execute(const struct task_host *host, const char *operation_id, const 
     enum status s = load(&sc, &task, &facts, &config);
     if (s == STATUS_OK) {
         announce_start(&sc, &task);
+        db_on_wait(task.db, task_has_to_stop, &task);
         s = functions[task.type](&sc, &task);
+        db_on_wait(task.db, NULL, NULL);
         db_rollback(task.db); /* nothing may be left open, whatever went wrong */
     }
     conclude(&sc, &task, &facts, s, out);

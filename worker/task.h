@@ -29,8 +29,11 @@ struct task {
     int64_t processed, failed, total; /* total < 0 = not known yet */
     bool has_committed; /* something of this attempt is in the database: a soft time limit hands back instead of failing
                          */
-    bool has_progressed; /* a document is: failures are counted from there on */
-    int failures;        /* failures and crashes since the last committed document */
+    bool has_progressed;                       /* a document is: failures are counted from there on */
+    int failures;                              /* failures and crashes since the last committed document */
+    int max_attempts;                          /* so many of them are one too many */
+    int64_t earlier_processed, earlier_failed; /* by earlier attempts */
+    const char *last_reason;                   /* why the attempt before was given back; NULL = there was none */
 
     /* Filled by the task for its end. */
     const char *result_json;        /* `result` of operation_completed; NULL = {} */
@@ -52,11 +55,14 @@ void task_heartbeat(struct task *task);
 /* STATUS_OK to go on; STATUS_CANCELLED (told to stop), STATUS_LOST, or STATUS_TIMEOUT (soft limit: save and return it).
  * Ask between documents and batches. */
 enum status task_check(struct scope *sc, struct task *task) must_check;
+/* For whatever waits for long (embedder, extractor, PostgreSQL): tells the supervisor that the child is alive; true =
+ * told to stop. `context` is the task. */
+bool task_has_to_stop(void *context);
 /* The fence alone, in the middle of a transaction: what locks collections comes after it. */
 enum status task_fence(struct scope *sc, struct task *task) must_check;
-/* In a transaction that makes a document whole: the failures before it count no more. Takes the operation's row lock,
- * so it comes after the documents. */
-enum status task_progressed(struct scope *sc, struct task *task) must_check;
+/* In a transaction that makes documents whole: the failures before them count no more, and the row tells how many
+ * documents of the operation are done then. Takes the operation's row lock, so it comes after the documents. */
+enum status task_progressed(struct scope *sc, struct task *task, int64_t processed, int64_t failed) must_check;
 /* Ends the transaction that db_begin opened: fence, then COMMIT at once. On any failure the transaction is rolled back.
  * STATUS_LOST means stop now: another attempt owns the operation, or it was cancelled. Sets has_committed. */
 enum status task_commit(struct scope *sc, struct task *task) must_check;

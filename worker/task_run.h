@@ -3,6 +3,7 @@
 #pragma once
 
 #include "worker/orders.h"
+#include "worker/retry.h"
 #include "worker/task.h"
 
 #include <signal.h>
@@ -21,23 +22,6 @@ struct task_host {
  * settle. */
 void task_execute(const struct task_host *host, const char *operation_id, const char *task_id, const char *worker_id,
                   struct task_end *out);
-
-/* What follows from how the work ended. Exposed for tests. */
-struct task_facts {
-    enum operation_type type;
-    int failures;        /* since the last committed document */
-    bool has_committed;  /* anything */
-    bool has_progressed; /* a document: the next failure is the first again */
-    bool is_over_limit;  /* the soft time limit was reached */
-    double jitter;       /* 0 … 1 */
-    int default_retry_delay;
-};
-struct task_verdict {
-    enum task_outcome outcome;
-    double delay_seconds;
-    bool is_counted;
-};
-struct task_verdict task_judge(enum status s, const struct task_facts *facts);
 
 /* The sentence as it may leave the worker: no credentials, no path outside the source roots, nothing of the database's
  * own words. In the arena. */

@@ -203,8 +203,9 @@ static enum status search_target(struct request *r, struct search *q, struct tar
 {
     const struct embedded *e = embed_for(r, q, t->model);
     if (e->status != STATUS_OK) {
-        note_failure(t, e->status, NULL);
-        t->error_message = "The embedding model is not available right now";
+        note_failure(t, e->status, e->problem);
+        if (status_http(e->status) >= 500)
+            t->error_message = "The embedding model is not available right now";
         log_info("search_embedding_failed", log_text("trace", r->sc->trace_id), log_text("problem", e->problem));
         return e->status;
     }
@@ -230,7 +231,7 @@ static int by_score(const void *a, const void *b)
     return x->vector.chunk_id < y->vector.chunk_id ? -1 : x->vector.chunk_id > y->vector.chunk_id;
 }
 
-static enum status all_failed(struct request *r, enum status s)
+static enum status all_failed(struct request *r, enum status s, const char *problem)
 {
     if (status_http(s) == 503) {
         reply_header(r, "Retry-After", "2");
@@ -238,13 +239,14 @@ static enum status all_failed(struct request *r, enum status s)
             r->sc, s,
             "Searching is not possible right now: no worker that can embed the query answers; try again shortly");
     }
-    return fail(r->sc, s, "The search failed");
+    return fail(r->sc, s, "%s", problem && status_http(s) < 500 ? problem : "The search failed");
 }
 
 static enum status run_search(struct request *r, struct search *q)
 {
     size_t failed = 0, asked = 0;
     enum status last = STATUS_OK;
+    const char *problem = NULL;
     q->hits = arena_array(&r->sc->arena, q->target_count * (size_t)q->k + 1, sizeof *q->hits);
     for (size_t i = 0; i < q->target_count; i++) {
         struct target *t = &q->targets[i];
@@ -257,12 +259,13 @@ static enum status run_search(struct request *r, struct search *q)
         if (s != STATUS_OK) {
             failed++;
             last = s;
+            problem = t->error_message;
         }
         for (size_t n = 0; s == STATUS_OK && n < count && n < (size_t)q->k; n++)
             q->hits[q->hit_count++] = (struct hit){found[n], t};
     }
     if (asked > 0 && failed == asked)
-        return all_failed(r, last);
+        return all_failed(r, last, problem);
     qsort(q->hits, q->hit_count, sizeof *q->hits, by_score);
     if (q->hit_count > (size_t)q->k)
         q->hit_count = (size_t)q->k;

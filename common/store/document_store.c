@@ -60,6 +60,8 @@ enum status document_store_collection(struct scope *sc, struct db *db, int64_t c
         .chunk_size = (int)db_int(rows, 0, "chunk_size", 0),
         .chunk_overlap = (int)db_int(rows, 0, "chunk_overlap", -1),
         .strategy = arena_strdup(&sc->arena, db_text(rows, 0, "chunking_strategy")),
+        .stats = {db_int(rows, 0, "document_count", 0), db_int(rows, 0, "vector_count", 0),
+                  db_int(rows, 0, "total_size_bytes", 0)},
     };
     return STATUS_OK;
 }
@@ -88,15 +90,16 @@ enum status document_store_source_run(struct scope *sc, struct db *db, int64_t s
     return db_run(sc, db, SQL_INGEST_SOURCE_RUN, NULL, db_number(sc, source_id), state, error);
 }
 
-enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const struct path_bytes *paths,
-                                 size_t count, struct known_document **out)
+enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const char *operation_id,
+                                 const struct path_bytes *paths, size_t count, struct known_document **out)
 {
     scoped_text list = {0};
     for (size_t i = 0; i < count; i++)
         text_printf(&list, "%s\"\\%s\"", i ? "," : "{", hex_bytea(sc, paths[i]));
     text_puts(&list, count ? "}" : "{}");
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_INGEST_KNOWN, &rows, db_number(sc, collection_id), text_str(&list));
+    enum status s = db_run(sc, db, SQL_INGEST_KNOWN, &rows, db_number(sc, collection_id), text_str(&list),
+                           operation_id);
     if (s != STATUS_OK)
         return s;
     struct known_document *known = arena_array(&sc->arena, count + 1, sizeof *known);
@@ -112,6 +115,7 @@ enum status document_store_known(struct scope *sc, struct db *db, int64_t collec
                 .hash = arena_strdup(&sc->arena, db_text(rows, r, "content_hash")),
                 .status = arena_strdup(&sc->arena, db_text(rows, r, "status")),
                 .is_good = db_bool(rows, r, "is_good"),
+                .is_settled = db_bool(rows, r, "is_settled"),
             };
             break;
         }
@@ -137,7 +141,8 @@ enum status document_store_register(struct scope *sc, struct db *db, int64_t col
     enum status s = db_run(sc, db, SQL_INGEST_REGISTER, &rows, db_number(sc, collection_id),
                            db_number(sc, d->source_id), hex_bytea(sc, d->path), shown(sc, base_name(d->path)),
                            shown(sc, d->path), db_number(sc, d->size), db_number(sc, d->mtime_ns), d->hash, d->status,
-                           d->problem, d->category, d->duplicate_of ? db_number(sc, d->duplicate_of) : NULL);
+                           d->problem, d->category, d->duplicate_of ? db_number(sc, d->duplicate_of) : NULL,
+                           d->operation_id);
     if (s != STATUS_OK)
         return s;
     *out_id = db_int(rows, 0, "id", 0);
@@ -150,12 +155,12 @@ enum status document_store_touch(struct scope *sc, struct db *db, int64_t docume
     return db_run(sc, db, SQL_INGEST_TOUCH, NULL, db_number(sc, document_id), db_number(sc, mtime_ns));
 }
 
-enum status document_store_pending(struct scope *sc, struct db *db, int64_t collection_id, int64_t after_id, int limit,
-                                   struct pending_document **out, size_t *out_count)
+enum status document_store_pending(struct scope *sc, struct db *db, int64_t collection_id, bool is_suspected,
+                                   int64_t after_id, int limit, struct pending_document **out, size_t *out_count)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_INGEST_PENDING, &rows, db_number(sc, collection_id), db_number(sc, after_id),
-                           db_number(sc, limit));
+                           db_number(sc, limit), is_suspected ? "true" : "false");
     if (s != STATUS_OK)
         return s;
     int n = PQntuples(rows);
@@ -171,6 +176,9 @@ enum status document_store_pending(struct scope *sc, struct db *db, int64_t coll
             .next_version = (int)db_int(rows, r, "next_version", 1),
             .live_version = (int)db_int(rows, r, "live_version", 0),
             .chunk_count = (int)db_int(rows, r, "chunk_count", 0),
+            .is_suspected = db_bool(rows, r, "is_suspected"),
+            .crashes = (int)db_int(rows, r, "crashes", 0),
+            .losses = (int)db_int(rows, r, "losses", 0),
         };
     }
     *out = list;
@@ -274,12 +282,13 @@ enum status document_store_hide(struct scope *sc, struct db *db, const struct ge
 }
 
 enum status document_store_failed(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
-                                  int64_t document_id, int live_version, const char *reason, const char *category,
-                                  const char *mime_type, int64_t *out_removed)
+                                  int64_t document_id, int live_version, const struct document_failure *failure,
+                                  int64_t *out_removed)
 {
     *out_removed = 0;
-    enum status s = db_run(sc, db, SQL_INGEST_DOCUMENT_FAILED, NULL, db_number(sc, document_id), reason, category,
-                           mime_type);
+    enum status s = db_run(sc, db, SQL_INGEST_DOCUMENT_FAILED, NULL, db_number(sc, document_id), failure->reason,
+                           failure->category, failure->mime_type, failure->operation_id,
+                           failure->is_set_aside ? "true" : "false");
     if (s == STATUS_OK)
         s = document_store_hide(sc, db, g, collection_id, document_id, live_version, out_removed);
     return s;

@@ -5,6 +5,10 @@
 #include "common/db.h"
 #include "common/store/vector_store.h"
 
+struct collection_stats {
+    int64_t documents, vectors, bytes;
+};
+
 struct ingest_collection {
     int64_t id;
     const char *model; /* canonical name */
@@ -12,6 +16,7 @@ struct ingest_collection {
     int chunk_size;       /* tokens; 0 = default */
     int chunk_overlap;    /* tokens; < 0 = default */
     const char *strategy; /* NULL = default */
+    struct collection_stats stats;
 };
 
 struct ingest_source {
@@ -30,7 +35,8 @@ struct path_bytes {
 struct known_document {
     int64_t id, size, mtime_ns;
     const char *hash, *status;
-    bool is_good; /* not a duplicate whose original has changed */
+    bool is_good;    /* not a duplicate whose original has changed */
+    bool is_settled; /* this operation found it bad before, or it was set aside: not tried again as it is */
 };
 
 struct new_document {
@@ -41,6 +47,7 @@ struct new_document {
     const char *problem;  /* with "failed" */
     const char *category; /* "transient", "permanent", "unknown", with "failed" */
     int64_t duplicate_of; /* 0 = none */
+    const char *operation_id;
 };
 
 struct pending_document {
@@ -49,6 +56,15 @@ struct pending_document {
     const char *name; /* shown */
     const char *hash;
     int next_version, live_version, chunk_count;
+    bool is_suspected;   /* was in hand when an attempt died: read alone */
+    int crashes, losses; /* deaths of children, lost workers, that had it alone in hand */
+};
+
+struct document_failure {
+    const char *reason, *category;
+    const char *mime_type;    /* may be NULL */
+    const char *operation_id; /* that found it; may be NULL */
+    bool is_set_aside;        /* it killed those who read it */
 };
 
 struct chunk_row {
@@ -61,10 +77,6 @@ struct chunk_row {
     const char *metadata_json; /* NULL = none */
 };
 
-struct collection_stats {
-    int64_t documents, vectors, bytes;
-};
-
 /* STATUS_NOT_FOUND when it is deleted. */
 enum status document_store_collection(struct scope *sc, struct db *db, int64_t collection_id,
                                       struct ingest_collection *out) must_check;
@@ -75,17 +87,19 @@ enum status document_store_source_run(struct scope *sc, struct db *db, int64_t s
                                       const char *error) must_check;
 
 /* One answer a path, in their order. */
-enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const struct path_bytes *paths,
-                                 size_t count, struct known_document **out) must_check;
+enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const char *operation_id,
+                                 const struct path_bytes *paths, size_t count, struct known_document **out) must_check;
 /* Another document of the collection with this content; *out_id 0 = none. */
 enum status document_store_original(struct scope *sc, struct db *db, int64_t collection_id, const char *hash,
                                     struct path_bytes path, int64_t *out_id) must_check;
 enum status document_store_register(struct scope *sc, struct db *db, int64_t collection_id,
                                     const struct new_document *d, int64_t *out_id, int *out_live_version) must_check;
 enum status document_store_touch(struct scope *sc, struct db *db, int64_t document_id, int64_t mtime_ns) must_check;
-/* Those of the whole collection: what an earlier attempt on another source left pending is read too. */
-enum status document_store_pending(struct scope *sc, struct db *db, int64_t collection_id, int64_t after_id, int limit,
-                                   struct pending_document **out, size_t *out_count) must_check;
+/* Those of the whole collection: what an earlier attempt on another source left pending is read too. Either the
+ * suspected ones or the others. */
+enum status document_store_pending(struct scope *sc, struct db *db, int64_t collection_id, bool is_suspected,
+                                   int64_t after_id, int limit, struct pending_document **out,
+                                   size_t *out_count) must_check;
 enum status document_store_pending_count(struct scope *sc, struct db *db, int64_t collection_id,
                                          int64_t *out) must_check;
 
@@ -102,8 +116,8 @@ enum status document_store_done(struct scope *sc, struct db *db, const struct ge
 /* Recorded with its reason; what was visible of it before goes, since the file is not that any more. `generation` may
  * be NULL. */
 enum status document_store_failed(struct scope *sc, struct db *db, const struct generation *generation,
-                                  int64_t collection_id, int64_t document_id, int live_version, const char *reason,
-                                  const char *category, const char *mime_type, int64_t *out_removed) must_check;
+                                  int64_t collection_id, int64_t document_id, int live_version,
+                                  const struct document_failure *failure, int64_t *out_removed) must_check;
 /* Removes the rows of a version that nobody saw. `generation` may be NULL. */
 enum status document_store_abandon(struct scope *sc, struct db *db, const struct generation *generation,
                                    int64_t collection_id, int64_t document_id, int version) must_check;

@@ -147,6 +147,21 @@ static const char *category_of(const char *error_class)
     return strcmp(error_class, "internal") == 0 ? "unknown" : error_class;
 }
 
+static bool reads_documents(const char *type)
+{
+    return strcmp(type, "noop") != 0 && strcmp(type, "projection_build") != 0 && strcmp(type, "benchmark") != 0;
+}
+
+/* What stays of a cancelled operation. */
+static const char *what_stays(const PGresult *rows, int row)
+{
+    if (db_int(rows, row, "attempt", 0) == 0)
+        return "Cancelled before it began; nothing was changed";
+    return reads_documents(db_text(rows, row, "type"))
+               ? "Cancelled; the documents that were finished by then stay as they are, nothing else of it does"
+               : "Cancelled; nothing of it stays";
+}
+
 static void put_last_data(struct text *out, const PGresult *rows, int row)
 {
     const char *error_class = db_text(rows, row, "error_class");
@@ -162,6 +177,8 @@ static void put_last_data(struct text *out, const PGresult *rows, int row)
         const char *result = db_text(rows, row, "result");
         json_raw(out, "result", result ? result : "{}");
     } else {
+        if (strcmp(db_text(rows, row, "status"), "cancelled") == 0)
+            json_text(out, "message", what_stays(rows, row));
         json_text(out, "error_message", db_text(rows, row, "error_message"));
         json_text(out, "error_class", error_class);
         json_text(out, "error_category", error_class ? category_of(error_class) : NULL);

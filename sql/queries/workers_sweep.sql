@@ -2,6 +2,7 @@
 -- at the limit they fail. So do operations whose worker has no row at all (a claim that ran beside a sweep). An operation that another process
 -- took meanwhile has another task by then and is left alone. No crash is counted of a worker that was draining, nor of one that was not
 -- heard of since an outage of the database ended: it may have stopped in good order and had nobody to tell.
+-- One row at least, without an operation when there was none.
 -- $1 limit of workers, $2 seconds since an outage that the sweeper saw or null, $3 seconds of a lease
 WITH lapsed AS (
     SELECT id, draining OR coalesce(expires_at <= now() - make_interval(secs => $2::float8) + make_interval(secs => $3::float8), false) AS is_free
@@ -21,12 +22,12 @@ WITH lapsed AS (
         error_message = CASE WHEN crashes = 1 THEN format('its worker died %s times, last because its lease lapsed', o.failures + 1)
             ELSE 'its worker was stopped' END,
         meta = jsonb_set(o.meta, '{attempts,-1}', coalesce(o.meta #> '{attempts,-1}', '{}') || jsonb_build_object(
-            'ended_at', to_iso(now()), 'error_class', CASE WHEN crashes = 1 THEN 'internal' END,
+            'ended', 'lease_lapsed', 'ended_at', to_iso(now()), 'error_class', CASE WHEN crashes = 1 THEN 'internal' END,
             'reason', CASE WHEN crashes = 1 THEN 'the worker''s lease lapsed' ELSE 'its worker was stopped' END))
     FROM held WHERE o.id = held.id AND o.task_id = held.task_id AND o.status = 'processing'
     RETURNING o.uuid, o.queue, o.status, o.task_id, o.type, o.attempt, o.user_id, o.collection_id, o.collection_uuid, o.error_message
 ), gone AS (
     DELETE FROM workers w USING lapsed WHERE w.id = lapsed.id
 )
-SELECT uuid, queue, status, task_id, type, attempt, user_id, collection_id, collection_uuid, error_message,
-    (SELECT count(*) FROM lapsed) AS workers FROM back
+SELECT b.*, l.workers, l.ids
+FROM (SELECT count(*) AS workers, coalesce(array_agg(id), '{}') AS ids FROM lapsed) l LEFT JOIN back b ON true

@@ -47,7 +47,7 @@ static struct known_document known(const struct place *p, const char *name)
 {
     const struct path_bytes one = path(name);
     struct known_document *out;
-    assert_ok(document_store_known(&store.sc, store.db, p->collection, &one, 1, &out));
+    assert_ok(document_store_known(&store.sc, store.db, p->collection, NULL, &one, 1, &out));
     return out[0];
 }
 
@@ -122,7 +122,7 @@ static void paths_are_bytes_and_shown_escaped(void **state)
                         "caf\xC3\xA9 \\xFF\\\".txt");
     struct pending_document *page;
     size_t count;
-    assert_ok(document_store_pending(&store.sc, store.db, p.collection, 0, 10, &page, &count));
+    assert_ok(document_store_pending(&store.sc, store.db, p.collection, false, 0, 10, &page, &count));
     assert_int_equal(count, 1);
     assert_memory_equal(page[0].path.bytes, "/data/caf\xC3\xA9 \xFF\\\".txt", page[0].path.len);
 }
@@ -134,7 +134,7 @@ static void known_documents_come_in_the_order_of_their_paths(void **state)
     int64_t a = add_document(&p, "/data/a", "ha", "pending", 0), c = add_document(&p, "/data/c", "hc", "failed", 0);
     const struct path_bytes paths[] = {path("/data/c"), path("/data/b"), path("/data/a")};
     struct known_document *out;
-    assert_ok(document_store_known(&store.sc, store.db, p.collection, paths, 3, &out));
+    assert_ok(document_store_known(&store.sc, store.db, p.collection, NULL, paths, 3, &out));
     assert_int_equal(out[0].id, c);
     assert_string_equal(out[0].status, "failed");
     assert_int_equal(out[1].id, 0);
@@ -143,7 +143,7 @@ static void known_documents_come_in_the_order_of_their_paths(void **state)
     assert_int_equal(out[2].size, 100);
     assert_int_equal(out[2].mtime_ns, 5);
     assert_true(out[2].is_good);
-    assert_ok(document_store_known(&store.sc, store.db, p.collection, paths, 0, &out));
+    assert_ok(document_store_known(&store.sc, store.db, p.collection, NULL, paths, 0, &out));
 }
 
 static void a_touched_document_keeps_all_but_its_time(void **state)
@@ -169,7 +169,7 @@ static void pending_documents_come_page_by_page(void **state)
     size_t seen = 0, count = 1;
     while (count > 0) {
         struct pending_document *page;
-        assert_ok(document_store_pending(&store.sc, store.db, p.collection, after, 4, &page, &count));
+        assert_ok(document_store_pending(&store.sc, store.db, p.collection, false, after, 4, &page, &count));
         for (size_t i = 0; i < count; i++, seen++) {
             assert_true(page[i].id > after);
             after = page[i].id;
@@ -195,7 +195,7 @@ static void a_new_version_replaces_the_old_one_when_it_is_whole(void **state)
     assert_int_equal(live, 1); /* the old one is seen until then */
     struct pending_document *page;
     size_t count;
-    assert_ok(document_store_pending(&store.sc, store.db, p.collection, 0, 1, &page, &count));
+    assert_ok(document_store_pending(&store.sc, store.db, p.collection, false, 0, 1, &page, &count));
     assert_int_equal(page[0].next_version, 2);
     assert_ok(document_store_begin(&store.sc, store.db, d));
     write_rows(&p, d, 2, 3);
@@ -282,8 +282,8 @@ static void a_failed_document_is_recorded_and_no_longer_seen(void **state)
     int64_t d = add_document(&p, "/data/a", "h", "pending", 0), removed;
     write_rows(&p, d, 1, 4);
     finish(&p, d, 1, 4);
-    assert_ok(document_store_failed(&store.sc, store.db, &p.generation, p.collection, d, 1, "it is broken", "permanent",
-                                    "application/pdf", &removed));
+    const struct document_failure broken = {"it is broken", "permanent", "application/pdf", NULL, false};
+    assert_ok(document_store_failed(&store.sc, store.db, &p.generation, p.collection, d, 1, &broken, &removed));
     assert_int_equal(removed, 4);
     assert_string_equal(rows_of(&p, d, 1), "0 0");
     assert_string_equal(store_sql("SELECT concat_ws(' ', status, live_version, chunk_count, error_message, "
@@ -291,11 +291,12 @@ static void a_failed_document_is_recorded_and_no_longer_seen(void **state)
                                   (long long)d),
                         "failed 0 0 it is broken permanent");
     int64_t never = add_document(&p, "/data/b", "h", "pending", 0);
-    assert_ok(
-        document_store_failed(&store.sc, store.db, NULL, p.collection, never, 0, "why", "unknown", NULL, &removed));
+    const struct document_failure why = {"why", "unknown", NULL, NULL, false};
+    assert_ok(document_store_failed(&store.sc, store.db, NULL, p.collection, never, 0, &why, &removed));
     assert_int_equal(removed, 0);
-    assert_status(STATUS_INVALID, document_store_failed(&store.sc, store.db, NULL, p.collection, never, 0, "why",
-                                                        "nonsense", NULL, &removed));
+    const struct document_failure nonsense = {"why", "nonsense", NULL, NULL, false};
+    assert_status(STATUS_INVALID,
+                  document_store_failed(&store.sc, store.db, NULL, p.collection, never, 0, &nonsense, &removed));
 }
 
 static void counters_follow_and_never_fall_below_zero(void **state)

@@ -225,7 +225,8 @@ static void the_fence_stops_an_attempt_that_lost_its_operation(void **state)
     (void)state;
     struct operation_ref o = store_operation(store_user(), 0, OPERATION_NOOP);
     const char *lost = store_claim(o.uuid, store_worker(60));
-    assert_ok(db_run(&store.sc, store.db, SQL_OPERATION_HAND_BACK, NULL, o.uuid, lost, "0", "false", NULL, "test"));
+    assert_ok(db_run(&store.sc, store.db, SQL_OPERATION_HAND_BACK, NULL, o.uuid, lost, "0", "false", NULL, "test",
+                     "handed_back"));
     assert_status(STATUS_LOST, db_run(&store.sc, store.db, SQL_FENCE, NULL, o.uuid, lost)); /* pending */
     const char *task = store_claim(o.uuid, store_worker(60));
     assert_status(STATUS_LOST, db_run(&store.sc, store.db, SQL_FENCE, NULL, o.uuid, lost)); /* another's */
@@ -248,7 +249,8 @@ static void a_late_transaction_cannot_commit_after_another_claim(void **state)
                                     "INSERT INTO sources (collection_id, source_path) VALUES (%lld, '/late')",
                                     (long long)collection);
     assert_ok(db_run(&store.sc, attempt, work, NULL));
-    assert_ok(db_run(&store.sc, store.db, SQL_OPERATION_HAND_BACK, NULL, o.uuid, late, "0", "false", NULL, "test"));
+    assert_ok(db_run(&store.sc, store.db, SQL_OPERATION_HAND_BACK, NULL, o.uuid, late, "0", "false", NULL, "test",
+                     "handed_back"));
     assert_non_null(store_claim(o.uuid, store_worker(60)));
     assert_status(STATUS_LOST, db_run(&store.sc, attempt, SQL_FENCE, NULL, o.uuid, late));
     assert_status(STATUS_LOST, db_commit(&store.sc, attempt));
@@ -280,7 +282,7 @@ static void hand_back(const char *uuid, const char *task, bool counts)
 {
     scoped(PGresult) *rows = NULL;
     assert_ok(db_run(&store.sc, store.db, SQL_OPERATION_HAND_BACK, &rows, uuid, task, "0", counts ? "true" : "false",
-                     "transient", "why"));
+                     "transient", "why", counts ? "failed" : "handed_back"));
     assert_int_equal(PQntuples(rows), 1);
 }
 
@@ -311,7 +313,8 @@ static void only_the_holder_hands_back_or_finishes(void **state)
     struct operation_ref o = store_operation(store_user(), 0, OPERATION_NOOP);
     const char *task = store_claim(o.uuid, store_worker(60)), *another = o.uuid;
     scoped(PGresult) *rows = NULL;
-    assert_ok(db_run(&store.sc, store.db, SQL_OPERATION_HAND_BACK, &rows, o.uuid, another, "0", "true", NULL, NULL));
+    assert_ok(db_run(&store.sc, store.db, SQL_OPERATION_HAND_BACK, &rows, o.uuid, another, "0", "true", NULL, NULL,
+                     "failed"));
     assert_int_equal(PQntuples(rows), 0);
     scoped(PGresult) *more = NULL;
     assert_ok(db_run(&store.sc, store.db, SQL_OPERATION_FINISH, &more, o.uuid, another, "completed", NULL, NULL, NULL,

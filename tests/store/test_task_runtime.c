@@ -316,6 +316,15 @@ static void retries_follow_the_class_of_the_error_and_the_kind_of_operation(void
     assert_true(judge(STATUS_UNAVAILABLE, OPERATION_DELETE, 2).delay_seconds == 60);
     assert_true(judge(STATUS_NO_SPACE, OPERATION_APPEND, 2).delay_seconds == 30);
     assert_true(judge(STATUS_BUSY, OPERATION_APPEND, 2).delay_seconds == 60);
+    /* Each class has its row, and what nobody thought of is not tried for ever. */
+    for (int s = 0; s <= (int)STATUS_CANCELLED; s++) {
+        struct task_verdict v = judge((enum status)s, OPERATION_NOOP, 1);
+        enum error_class class = status_class((enum status)s);
+        bool is_tried_again = class == ERROR_TRANSIENT || class == ERROR_RESOURCE || class == ERROR_INTERNAL;
+        assert_int_equal(v.outcome == TASK_HAND_BACK, is_tried_again);
+        assert_int_equal(v.is_counted, is_tried_again);
+        assert_int_equal(v.delay_seconds > 0, is_tried_again);
+    }
     struct task_facts facts = {.type = OPERATION_APPEND, .jitter = 1};
     assert_true(task_judge(STATUS_UNAVAILABLE, &facts).delay_seconds == 75);
 }

@@ -1,17 +1,22 @@
 #include "worker/embed/batcher.h"
 
 #include "common/clock.h"
+#include "common/fault.h"
+#include "common/text.h"
 
 #include <pthread.h>
 #include <string.h>
 
-enum { BULK_BATCH_US = 50000, SMALLEST_BUDGET = 256, MOST_SEQUENCES = 1024 };
+enum { BULK_BATCH_US = 50000, SMALLEST_BUDGET = 256, MOST_SEQUENCES = FLIGHT_MOST_TEXTS };
+
+static const char REJECTED[] = "the embedder died twice while it worked on this text, which is not tried again";
 
 struct batcher {
     const struct embed_backend_api *api;
     void (*on_done)(void *context, struct batch_job *job);
     void (*on_lost)(void *context);
     void *context;
+    struct flight *flight; /* the compute thread's */
     pthread_t thread;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work;
@@ -38,6 +43,8 @@ struct batch {
     size_t vectors_capacity;
     struct embed_backend *backend;
     int dim;
+    uint64_t marks[MOST_SEQUENCES];
+    bool is_suspect; /* its one text is */
 };
 
 void batch_job_free(struct batch_job *job)
@@ -64,16 +71,25 @@ static void batch_add(struct batch *b, struct batch_job *job)
         b->ids = must_realloc(b->ids, b->ids_capacity * sizeof *b->ids);
     }
     memcpy(b->ids + used, job->ids + job->offsets[i], n * sizeof *b->ids);
+    b->marks[b->input.count] = flight_mark(b->ids + used, n);
     b->places[b->input.count] = (struct place){job, i};
     b->offsets[++b->input.count] = (int32_t)(used + n);
     b->backend = job->backend;
     b->dim = job->model->dim;
 }
 
-static bool fits(const struct batch *b, const struct batch_job *job, int budget)
+static bool is_suspect(const struct batcher *r, const struct batch_job *job)
+{
+    const int32_t *ids = job->ids + job->offsets[job->taken];
+    return flight_is_suspect(r->flight, flight_mark(ids, (size_t)text_tokens(job, job->taken)));
+}
+
+static bool fits(const struct batcher *r, const struct batch *b, const struct batch_job *job, int budget)
 {
     if (b->input.count == 0)
         return true;
+    if (b->is_suspect || is_suspect(r, job))
+        return false;
     return job->backend == b->backend && b->input.count < MOST_SEQUENCES &&
            b->offsets[b->input.count] + text_tokens(job, job->taken) <= budget;
 }
@@ -84,8 +100,9 @@ static void fill(struct batcher *r, struct batch *b, bool is_query, int budget)
     for (bool has_taken = true; has_taken;) {
         has_taken = false;
         for (struct batch_job *job = r->jobs; job; job = job->next) {
-            if (job->is_query != is_query || job->is_dropped || job->taken == job->count || !fits(b, job, budget))
+            if (job->is_query != is_query || job->is_dropped || job->taken == job->count || !fits(r, b, job, budget))
                 continue;
+            b->is_suspect = b->input.count == 0 && is_suspect(r, job);
             batch_add(b, job);
             has_taken = true;
         }
@@ -157,13 +174,28 @@ static void settle(struct batcher *r, struct batch_job *job, size_t index, enum 
     r->on_done(r->context, job);
 }
 
+#ifdef OPSTREAM_FAULTS
+static void put_ids(struct text *out, const struct embed_batch *part)
+{
+    for (int i = 0; i < part->offsets[part->count]; i++)
+        text_printf(out, " %d ", (int)part->ids[i]);
+}
+#endif
+
 static enum embed_result run_part(struct batcher *r, struct batch *b, int from, int count)
 {
     int32_t *offsets = must_malloc(((size_t)count + 1) * sizeof *offsets);
     for (int i = 0; i <= count; i++)
         offsets[i] = b->offsets[from + i] - b->offsets[from];
     struct embed_batch part = {.ids = b->ids + b->offsets[from], .offsets = offsets, .count = count};
+    flight_begin(r->flight, b->marks + from, (size_t)count);
+#ifdef OPSTREAM_FAULTS
+    scoped_text ids = {0};
+    put_ids(&ids, &part);
+    (void)FAULT(EMBED_BATCH, text_str(&ids));
+#endif
     enum embed_result result = r->api->run(b->backend, &part, b->vectors + (size_t)from * (size_t)b->dim);
+    flight_end(r->flight);
     free(offsets);
     return result;
 }
@@ -181,6 +213,10 @@ static bool is_finite(const float *vector, int dim)
  * single text is known. */
 static void run_range(struct batcher *r, struct batch *b, int from, int count)
 {
+    if (count == 1 && flight_is_rejected(r->flight, b->marks[from])) {
+        settle(r, b->places[from].job, b->places[from].index, STATUS_INVALID, REJECTED);
+        return;
+    }
     enum embed_result result = run_part(r, b, from, count);
     if (result == EMBED_DEVICE_LOST) {
         r->on_lost(r->context);
@@ -263,12 +299,13 @@ static void *compute(void *cls)
     return NULL;
 }
 
-struct batcher *batcher_new(const struct embed_backend_api *api, int batch_tokens,
+struct batcher *batcher_new(const struct embed_backend_api *api, int batch_tokens, struct flight *flight,
                             void (*on_done)(void *context, struct batch_job *job), void (*on_lost)(void *context),
                             void *context)
 {
     struct batcher *r = must_calloc(1, sizeof *r);
     r->api = api;
+    r->flight = flight;
     r->on_done = on_done;
     r->on_lost = on_lost;
     r->context = context;

@@ -5,6 +5,7 @@
 
 #include "common/config.h"
 #include "worker/embed/backend.h"
+#include "worker/embed/flight.h"
 #include "worker/embed/model.h"
 
 /* One request: `count` texts as token ids. Owned by the batcher from submit until on_done got it back. */
@@ -28,8 +29,9 @@ struct batch_job {
 struct batcher;
 
 /* `on_done` is called on the compute thread. `batch_tokens`: the largest batch; bulk batches are kept to about 50 ms
- * besides. `on_lost` is called when the device is gone: the process must end. */
-struct batcher *batcher_new(const struct embed_backend_api *api, int batch_tokens,
+ * besides. `flight` is used by the compute thread alone and must outlive it. `on_lost` is called when the device is
+ * gone: the process must end. */
+struct batcher *batcher_new(const struct embed_backend_api *api, int batch_tokens, struct flight *flight,
                             void (*on_done)(void *context, struct batch_job *job), void (*on_lost)(void *context),
                             void *context);
 void batcher_free(struct batcher *b);

@@ -5,6 +5,7 @@
 #include "worker/embed/batcher.h"
 #include "worker/embed/tokenizer.h"
 #include "worker/embed/wire.h"
+#include "worker/spawn.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -49,6 +50,7 @@ struct embedder {
     struct loaded loaded[MOST_MODELS];
     int loaded_count;
     struct batcher *batcher;
+    struct flight *flight;
     int epoll_fd, listen_fd, done_fd, signal_fd;
     struct peer *peers;
     pthread_mutex_t done_lock; /* guards `done` */
@@ -480,6 +482,7 @@ static void serve(struct embedder *e)
 static void embedder_done(struct embedder *e)
 {
     batcher_free(e->batcher);
+    flight_close(e->flight);
     for (int i = 0; i < e->loaded_count; i++) {
         e->api->close(e->loaded[i].backend);
         embed_model_close(e->loaded[i].model);
@@ -512,7 +515,8 @@ int embedder_main(const struct settings *settings, int device, const char *socke
         log_error("no_backend", log_text("EMBEDDING_BACKEND", settings->embedding_backend), log_text("reason", error));
         return EXIT_UNUSABLE;
     }
-    e.batcher = batcher_new(e.api, (int)settings->embedding_batch_tokens, on_done, on_lost, &e);
+    e.flight = flight_open(SPAWN_FD);
+    e.batcher = batcher_new(e.api, (int)settings->embedding_batch_tokens, e.flight, on_done, on_lost, &e);
     int exit_status = EXIT_UNUSABLE;
     if (!model_load(&e, settings->default_model, error, sizeof error)) {
         log_error("model_unusable", log_text("model", settings->default_model), log_text("reason", error));

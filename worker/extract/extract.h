@@ -33,10 +33,12 @@ struct extract_result {
  * ends. */
 struct extractor *extractor_new(const struct extract_limits *limits, const char *executable);
 void extractor_free(struct extractor *e);
+/* Asked every 100 ms while the helper works; true = extractor_run() kills it and returns STATUS_CANCELLED. */
+void extractor_on_wait(struct extractor *e, bool (*should_stop)(void *context), void *context);
 /* Reads the file open at `fd`, which is only looked at; `name` is the file's, for its ending. The sentence is meant for
  * the document's owner. STATUS_UNPROCESSABLE: not a kind that can be read, damaged, encrypted, without text, or its
- * parser crashed; STATUS_TOO_LARGE: by size or memory; STATUS_TIMEOUT; STATUS_BUSY, STATUS_UNAVAILABLE: nothing is
- * wrong with the file. */
+ * parser crashed; STATUS_TOO_LARGE: by size or memory; STATUS_TIMEOUT; STATUS_CANCELLED; STATUS_BUSY,
+ * STATUS_UNAVAILABLE: nothing is wrong with the file. */
 enum status extractor_run(struct scope *sc, struct extractor *e, int fd, const char *name,
                           struct extract_result *out) must_check;
 

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FILES_A_HELPER = 500, GRACE_MS = 10000, MOST_TRIES = 2, EXIT_NOT_STARTED = 127 };
+enum { FILES_A_HELPER = 500, GRACE_MS = 10000, WAIT_STEP_MS = 100, MOST_TRIES = 2, EXIT_NOT_STARTED = 127 };
 
 struct extractor {
     struct extract_limits limits;
@@ -23,6 +23,8 @@ struct extractor {
     int fd; /* -1 = no helper runs */
     pid_t pid;
     int served;
+    bool (*should_stop)(void *context);
+    void *context;
 };
 
 struct extractor *extractor_new(const struct extract_limits *limits, const char *executable)
@@ -45,6 +47,12 @@ static void stop(struct extractor *e)
     while (waitpid(e->pid, NULL, 0) < 0 && errno == EINTR)
         ;
     e->served = 0;
+}
+
+void extractor_on_wait(struct extractor *e, bool (*should_stop)(void *context), void *context)
+{
+    e->should_stop = should_stop;
+    e->context = context;
 }
 
 void extractor_free(struct extractor *e)
@@ -126,7 +134,9 @@ static enum status receive(struct scope *sc, const struct extractor *e, int64_t 
         int64_t left = deadline_ms - clock_monotonic_ms();
         if (left <= 0)
             return fail(sc, STATUS_TIMEOUT, "reading it took longer than EXTRACT_SECONDS (%d s)", e->limits.seconds);
-        if (poll(&p, 1, (int)(left < 1000 ? left : 1000)) <= 0)
+        if (e->should_stop && e->should_stop(e->context))
+            return fail(sc, STATUS_CANCELLED, "told to stop while reading a document");
+        if (poll(&p, 1, (int)(left < WAIT_STEP_MS ? left : WAIT_STEP_MS)) <= 0)
             continue;
         ssize_t n = recv(e->fd, (char *)into + have, len - have, MSG_DONTWAIT);
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
@@ -187,7 +197,7 @@ enum status extractor_run(struct scope *sc, struct extractor *e, int fd, const c
         if (s != STATUS_OK)
             return s;
         s = ask(sc, e, fd, name, out);
-        bool is_out_of_step = s == STATUS_LOST || (s == STATUS_TIMEOUT && !out->mime_type);
+        bool is_out_of_step = s == STATUS_LOST || s == STATUS_CANCELLED || (s == STATUS_TIMEOUT && !out->mime_type);
         if (is_out_of_step || ++e->served >= FILES_A_HELPER)
             stop(e);
     }

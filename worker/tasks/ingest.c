@@ -7,22 +7,12 @@
 #include "worker/embed/client.h"
 #include "worker/embed/model.h"
 #include "worker/extract/extract.h"
+#include "worker/tasks/in_hand.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-static bool has_to_stop(void *context)
-{
-    struct task *task = context;
-    task_heartbeat(task);
-    struct scope sc;
-    scope_init(&sc, task->operation_id);
-    bool is_over = task_check(&sc, task) == STATUS_CANCELLED;
-    scope_done(&sc);
-    return is_over;
-}
 
 /* Chunks never exceed what the model reads: the rest of a longer one would not be found by any search. */
 static void choose_sizes(struct ingest *in)
@@ -68,8 +58,9 @@ static enum status open_all(struct scope *sc, struct ingest *in, int64_t source_
         .memory_mb = (int)task->settings->extract_memory_mb,
     };
     in->extractor = extractor_new(&limits, task->executable);
+    extractor_on_wait(in->extractor, task_has_to_stop, task);
     in->embedder = embed_client_new(task->embedder_socket);
-    embed_client_on_wait(in->embedder, has_to_stop, task);
+    embed_client_on_wait(in->embedder, task_has_to_stop, task);
     return STATUS_OK;
 }
 
@@ -219,10 +210,13 @@ static enum status ingest_run(struct scope *sc, struct task *task, int64_t sourc
 {
     struct ingest in = {.task = task, .root_fd = -1};
     enum status s = document_store_collection(sc, task->db, task->collection_id, &in.collection);
+    in.stats = in.collection.stats; /* of what earlier attempts wrote, too */
     if (s == STATUS_OK)
         s = open_all(sc, &in, source_id);
     if (s == STATUS_OK)
         s = document_store_remove_leftovers(sc, task->db, task->collection_id, task->task_id);
+    if (s == STATUS_OK)
+        s = in_hand_suspect(sc, &in);
     if (s == STATUS_OK)
         s = note_run(sc, &in, "running", NULL);
     if (s == STATUS_OK)
@@ -231,6 +225,7 @@ static enum status ingest_run(struct scope *sc, struct task *task, int64_t sourc
         s = ingest_write(sc, &in);
     if (s == STATUS_OK)
         s = finish(sc, &in, last_stage);
+    in_hand_forget(sc, task);
     close_all(&in);
     return s;
 }

@@ -70,6 +70,8 @@ static enum status look_at(struct scope *sc, const struct ingest *in, const stru
     bool is_untouched = known->id && known->size == f->size && known->mtime_ns == f->mtime_ns && known->is_good &&
                         strcmp(known->status, "completed") == 0;
     *out = (struct finding){.what = FILE_IS_THE_SAME};
+    if (known->is_settled && known->size == f->size && known->mtime_ns == f->mtime_ns)
+        return STATUS_OK;
     if (f->problem)
         is_bad(out, f->problem, "permanent");
     else if (f->size > most)
@@ -133,7 +135,8 @@ static enum status register_failed(struct scope *sc, struct batch *b, const stru
                              .hash = "",
                              .status = "failed",
                              .problem = finding->problem,
-                             .category = finding->category};
+                             .category = finding->category,
+                             .operation_id = in->task->operation_id};
     in->scan_errors++;
     return register_as(sc, b, &d, known);
 }
@@ -206,7 +209,8 @@ static enum status commit_batch(struct batch *b)
     for (size_t i = 0; i < b->count; i++)
         paths[i] = (struct path_bytes){b->files[i].path, b->files[i].path_len};
     struct known_document *known = NULL; /* nobody else changes them while the operation is ours */
-    enum status s = document_store_known(&b->sc, task->db, task->collection_id, paths, b->count, &known);
+    enum status s = document_store_known(&b->sc, task->db, task->collection_id, task->operation_id, paths, b->count,
+                                         &known);
     for (size_t i = 0; i < b->count && s == STATUS_OK; i++) {
         s = may_go_on(&b->sc, task);
         if (s == STATUS_OK)
@@ -339,9 +343,10 @@ enum status ingest_scan(struct scope *sc, struct ingest *in)
         s = document_store_pending_count(sc, task->db, task->collection_id, &pending);
     if (s != STATUS_OK)
         return s;
-    task->processed = in->scan_errors;
-    task->failed = in->scan_errors;
-    task->total = pending + in->scan_errors;
+    /* Counts are the operation's, not the attempt's. */
+    task->processed = task->earlier_processed + in->scan_errors;
+    task->failed = task->earlier_failed + in->scan_errors;
+    task->total = pending + task->processed;
     announce(sc, in, pending, started_ms);
     return STATUS_OK;
 }

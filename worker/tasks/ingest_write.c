@@ -8,6 +8,7 @@
 #include "worker/embed/client.h"
 #include "worker/embed/model.h"
 #include "worker/extract/extract.h"
+#include "worker/tasks/in_hand.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +26,7 @@ struct ready_document {
     const struct pending_document *from;
     const char *mime_type, *metadata_json;
     const char *problem, *category; /* set: to be recorded as failed */
+    bool is_set_aside;
     struct chunk *chunks;
     size_t count;
     const char *text;
@@ -44,6 +46,12 @@ static void give_up_on(struct ready_document *d, const char *problem, const char
     d->problem = problem;
     d->category = category;
     d->count = 0;
+}
+
+static void set_aside(struct ready_document *d, const char *reason)
+{
+    give_up_on(d, reason, "permanent");
+    d->is_set_aside = true;
 }
 
 static const char *category_of(enum error_class class)
@@ -183,8 +191,13 @@ static enum status settle_document(struct scope *sc, struct ingest *in, const st
     int64_t removed = 0;
     enum status s;
     if (d->problem) {
+        const struct document_failure failure = {.reason = d->problem,
+                                                 .category = d->category,
+                                                 .mime_type = d->mime_type,
+                                                 .operation_id = task->operation_id,
+                                                 .is_set_aside = d->is_set_aside};
         s = document_store_failed(sc, task->db, in->has_generation ? &in->generation : NULL, task->collection_id, p->id,
-                                  p->live_version, d->problem, d->category, d->mime_type, &removed);
+                                  p->live_version, &failure, &removed);
         if (s == STATUS_OK && written > 0)
             s = document_store_abandon(sc, task->db, &in->generation, task->collection_id, p->id, p->next_version);
         change->failed++;
@@ -210,10 +223,11 @@ static enum status activate(struct scope *sc, struct ingest *in)
 }
 
 /* The fence comes before the counters (lock order: documents, operations, collections); COMMIT follows at once. */
-static enum status commit(struct scope *sc, struct ingest *in, const struct change *change, bool has_made_generation)
+static enum status commit(struct scope *sc, struct ingest *in, const struct change *change, size_t documents,
+                          bool has_made_generation)
 {
     struct task *task = in->task;
-    enum status s = task_progressed(sc, task);
+    enum status s = task_progressed(sc, task, task->processed + (int64_t)documents, task->failed + change->failed);
     if (s == STATUS_OK && has_made_generation)
         s = activate(sc, in);
     if (s == STATUS_OK)
@@ -265,10 +279,11 @@ static void account(struct scope *sc, struct ingest *in, const struct group *g)
             in->task->failed++;
             if (!in->first_problem)
                 in->first_problem = arena_printf(&sc->arena, "%s: %s", d->from->name, d->problem);
-            log_info("document_failed", log_text("operation", in->task->operation_id),
-                     log_text("document", d->from->name), log_text("reason", d->problem));
+            log_info(d->is_set_aside ? "document_set_aside" : "document_failed",
+                     log_text("operation", in->task->operation_id), log_text("document", d->from->name),
+                     log_text("reason", d->problem));
         }
-        metrics_add(METRIC_DOCUMENTS, d->problem ? "failed" : "completed", NULL, 1);
+        metrics_add(METRIC_DOCUMENTS, d->is_set_aside ? "set_aside" : d->problem ? "failed" : "completed", NULL, 1);
         tell(sc, in, d);
     }
 }
@@ -393,7 +408,7 @@ static enum status write_group(struct scope *sc, struct ingest *in, struct group
     }
     (void)FAULT(BEFORE_DOCUMENT_COMMIT, in->task->operation_id);
     if (s == STATUS_OK)
-        s = commit(&g->sc, in, &change, dim > 0 && !in->has_generation);
+        s = commit(&g->sc, in, &change, g->count, dim > 0 && !in->has_generation);
     if (s != STATUS_OK) {
         db_rollback(in->task->db);
         return fail(sc, s, "%s", g->sc.problem_text ? g->sc.problem_text : status_text(s));
@@ -417,7 +432,7 @@ static void group_reset(struct group *g, const char *trace_id)
 static bool is_full(const struct ingest *in, const struct group *g)
 {
     return g->count == DOCUMENTS_AT_A_TIME || g->chunks >= (size_t)in->task->settings->embedding_batch_size ||
-           g->sc.arena.used_bytes > BATCH_ARENA_BYTES;
+           g->sc.arena.used_bytes > BATCH_ARENA_BYTES || g->documents[0].from->is_suspected;
 }
 
 static enum status write_page(struct scope *sc, struct ingest *in, struct group *g, const struct pending_document *page,
@@ -430,7 +445,12 @@ static enum status write_page(struct scope *sc, struct ingest *in, struct group 
         *d = (struct ready_document){.from = &page[i]};
         task_heartbeat(in->task);
         s = task_check(sc, in->task);
-        if (s == STATUS_OK)
+        const char *verdict = page[i].is_suspected ? in_hand_verdict(&g->sc, in->task, &page[i]) : NULL;
+        if (s == STATUS_OK && g->count == 1 && !verdict)
+            s = in_hand_note(sc, in, &page[i], page[i].is_suspected ? 1 : count - i);
+        if (verdict)
+            set_aside(d, verdict);
+        else if (s == STATUS_OK)
             s = read_document(sc, in, g, d);
         g->chunks += d->count;
         if (s == STATUS_OK && (is_full(in, g) || i + 1 == count)) {
@@ -441,19 +461,17 @@ static enum status write_page(struct scope *sc, struct ingest *in, struct group 
     return s;
 }
 
-enum status ingest_write(struct scope *sc, struct ingest *in)
+/* All that is pending and suspected, or all the rest. */
+static enum status write_pages(struct scope *sc, struct ingest *in, struct group *g, bool is_suspected)
 {
-    struct task *task = in->task;
-    struct group *g = must_calloc(1, sizeof *g);
-    scope_init(&g->sc, sc->trace_id);
     enum status s = STATUS_OK;
     for (int64_t after = 0; s == STATUS_OK;) {
         struct scope page_scope;
         scope_init(&page_scope, sc->trace_id);
         struct pending_document *page;
         size_t count = 0;
-        s = document_store_pending(&page_scope, task->db, task->collection_id, after, DOCUMENTS_AT_A_TIME, &page,
-                                   &count);
+        s = document_store_pending(&page_scope, in->task->db, in->task->collection_id, is_suspected, after,
+                                   DOCUMENTS_AT_A_TIME, &page, &count);
         if (s != STATUS_OK)
             s = fail(sc, s, "%s", page_scope.problem_text ? page_scope.problem_text : status_text(s));
         else if (count > 0)
@@ -464,6 +482,16 @@ enum status ingest_write(struct scope *sc, struct ingest *in)
         if (count == 0)
             break;
     }
+    return s;
+}
+
+enum status ingest_write(struct scope *sc, struct ingest *in)
+{
+    struct group *g = must_calloc(1, sizeof *g);
+    scope_init(&g->sc, sc->trace_id);
+    enum status s = write_pages(sc, in, g, true);
+    if (s == STATUS_OK)
+        s = write_pages(sc, in, g, false);
     scope_done(&g->sc);
     free(g);
     return s;

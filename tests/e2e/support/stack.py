@@ -17,6 +17,8 @@ import urllib.parse
 import urllib.request
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
+BIN = os.environ.get("OPSTREAM_BIN", os.path.join(ROOT, "build/bin"))
+FAULTS_BIN = os.environ.get("OPSTREAM_FAULTS_BIN", os.path.join(ROOT, "build/plain-faults/bin"))
 PATIENCE = 180  # seconds: no test depends on how fast the machine is
 
 
@@ -39,13 +41,16 @@ def wait_for(what, condition, seconds=PATIENCE, every=0.05):
 
 
 class Gate:
-    """A TCP forwarder in front of a server: shut() cuts what is open and refuses what comes, open() lets through again."""
+    """A TCP forwarder in front of a server: shut() cuts what is open and refuses what comes, open() lets through again; hold() keeps every byte back
+    without closing anything, as a network that is cut in two does, release() delivers them late."""
 
     def __init__(self, host, port):
         self.target = (host, port)
         self.port = free_port()
         self.pairs = set()
         self.lock = threading.Lock()
+        self.flows = threading.Event()
+        self.flows.set()
         self.listener = None
         self.open()
 
@@ -71,6 +76,12 @@ class Gate:
                     one.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
+
+    def hold(self):
+        self.flows.clear()
+
+    def release(self):
+        self.flows.set()
 
     def _accept(self, listener):
         while True:
@@ -98,6 +109,7 @@ class Gate:
     def _copy(self, source, sink, pair):
         try:
             while data := source.recv(65536):
+                self.flows.wait()
                 sink.sendall(data)
         except OSError:
             pass
@@ -131,7 +143,7 @@ class Process:
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.child = subprocess.Popen([self.stack.program(self.kind)], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.child = subprocess.Popen([Stack.program(self.kind, self.stack.bin)], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                           start_new_session=True, cwd=ROOT)
         wait_for(f"{self.name} to be ready", self._is_ready)
 
@@ -188,7 +200,9 @@ def fetch(url, timeout=5):
 class Stack:
     running = []  # for the logs of a failed test
 
-    def __init__(self, apis=1, workers=1, **settings):
+    def __init__(self, apis=1, workers=1, has_faults=False, **settings):
+        """With faults: programs that have fault points (common/fault.h), for the settings FAULT and FAULT_DIR."""
+        self.bin = FAULTS_BIN if has_faults else BIN
         self.dir = tempfile.mkdtemp(prefix="opstream-e2e-")
         self.roots = os.path.join(self.dir, "documents")
         os.mkdir(self.roots)
@@ -215,7 +229,7 @@ class Stack:
                 self.env[name] = os.environ[name]
         Stack.running.append(self)
         try:
-            run([self.program("api"), "--migrate"], env=self.env)
+            run([Stack.program("api", self.bin), "--migrate"], env=self.env)
             self.apis = [self.add("api") for _ in range(apis)]
             self.workers = [self.add("worker") for _ in range(workers)]
         except BaseException:
@@ -223,8 +237,8 @@ class Stack:
             raise
 
     @staticmethod
-    def program(kind):
-        return os.path.join(os.environ.get("OPSTREAM_BIN", os.path.join(ROOT, "build/bin")), "opstream-" + kind)
+    def program(kind, folder=BIN):
+        return os.path.join(folder, "opstream-" + kind)
 
     def add(self, kind, **settings):
         count = sum(p.kind == kind for p in self.processes)

@@ -1,0 +1,56 @@
+#include "worker/tasks/in_hand.h"
+
+#include "build/queries.h"
+#include "common/log.h"
+#include "common/text.h"
+
+enum { DEATHS_ALONE = 2 };
+
+enum status in_hand_suspect(struct scope *sc, struct ingest *in)
+{
+    struct task *task = in->task;
+    bool has_committed = task->has_committed; /* this is no work that a next attempt could go on from */
+    scoped(PGresult) *rows = NULL;
+    if (task->attempt < 2)
+        return STATUS_OK;
+    enum status s = db_begin(sc, task->db);
+    if (s == STATUS_OK)
+        s = db_run(sc, task->db, SQL_IN_HAND_SUSPECT, &rows, task->operation_id, task->task_id);
+    if (s == STATUS_OK)
+        s = task_commit(sc, task);
+    else
+        db_rollback(task->db);
+    task->has_committed = has_committed;
+    if (s == STATUS_OK && PQntuples(rows) > 0)
+        log_warning("documents_suspected", log_text("operation", task->operation_id), log_text("task", task->task_id),
+                    log_int("documents", PQntuples(rows)), log_text("reason", task->last_reason));
+    return s;
+}
+
+enum status in_hand_note(struct scope *sc, struct ingest *in, const struct pending_document *documents, size_t count)
+{
+    struct task *task = in->task;
+    scoped_text list = {0};
+    for (size_t i = 0; i < count; i++)
+        text_printf(&list, "%s%lld", i ? "," : "{", (long long)documents[i].id);
+    text_putc(&list, '}');
+    return db_run(sc, task->db, SQL_IN_HAND_NOTE, NULL, task->task_id, task->operation_id, list.data);
+}
+
+void in_hand_forget(struct scope *sc, struct task *task)
+{
+    struct scope own;
+    scope_init(&own, sc->trace_id);
+    if (db_run(&own, task->db, SQL_IN_HAND_FORGET, NULL, task->task_id) != STATUS_OK)
+        log_debug("in_hand_not_forgotten", log_text("problem", own.problem_text));
+    scope_done(&own);
+}
+
+const char *in_hand_verdict(struct scope *sc, const struct task *task, const struct pending_document *d)
+{
+    bool is_last_attempt = task->failures + 1 >= task->max_attempts;
+    if (d->crashes < DEATHS_ALONE && (d->crashes + d->losses < DEATHS_ALONE || !is_last_attempt))
+        return NULL;
+    return arena_printf(&sc->arena, "set aside, since it was the document in hand: %s",
+                        task->last_reason ? task->last_reason : "the process that read it died each time");
+}
