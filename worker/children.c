@@ -44,11 +44,13 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
     enum stop_reason stop = slot->stop;
     if (end->is_outage && slot->attempt < OUTAGE_ATTEMPTS) {
         give.is_counted = false;
+        give.ended = ATTEMPT_HANDED_BACK;
         give.delay_seconds = 1 << (slot->attempt < OUTAGE_DOUBLINGS ? slot->attempt : OUTAGE_DOUBLINGS);
     }
     if ((stop == STOP_DRAIN || w->is_draining) && (end->class == ERROR_NONE || end->class == ERROR_TRANSIENT)) {
         /* Stopped while something was away: neither is a fault of the operation's. */
         give.is_counted = false;
+        give.ended = ATTEMPT_DRAINED;
         give.delay_seconds = 0;
     }
     if (end->outcome != TASK_COMPLETED && end->outcome != TASK_FAILED) {

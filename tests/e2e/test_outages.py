@@ -200,7 +200,7 @@ def test_sentinels_are_asked_for_the_primary_and_a_fail_over_needs_nobodys_help(
     primary.kill()
     other = user.collection()
     user.wait_over(operation["id"])
-    user.wait_over(other["initial_operation_id"])
+    user.wait_ready(other["id"])
     wait_for("the replica to be promoted", lambda: sentinels.primary_port() == replica.port)
     wait_for("the last events to be published", lambda: announced(stack, operation))
     wait_for("the socket to tell the end", lambda: is_known_to_be_over(watch))
