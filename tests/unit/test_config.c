@@ -196,8 +196,18 @@ static void a_url_of_sentinels_names_them_and_the_primary(void **state)
     (void)state;
     setenv("REDIS_URL", "redis+sentinel://:secret@one:26379,[::1]:26380/main?sentinel_password=other", 1);
     load(SETTING_API);
+}
+
+static void a_url_of_sentinels_without_a_primary_is_refused(void **state)
+{
+    (void)state;
     setenv("REDIS_URL", "redis+sentinel://one:26379,two", 1);
     expect_fault(SETTING_API, "REDIS_URL: names no primary");
+}
+
+static void a_url_of_sentinels_without_any_is_refused(void **state)
+{
+    (void)state;
     setenv("REDIS_URL", "redis+sentinel:///main", 1);
     expect_fault(SETTING_API, "REDIS_URL: names no sentinel");
 }
@@ -220,6 +230,8 @@ int main(void)
         test(help_and_page_list_the_settings_without_their_secrets),
         test(lists_are_trimmed_and_without_empty_items),
         test(a_url_of_sentinels_names_them_and_the_primary),
+        test(a_url_of_sentinels_without_a_primary_is_refused),
+        test(a_url_of_sentinels_without_any_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
