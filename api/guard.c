@@ -1,5 +1,6 @@
 #include "api/guard.h"
 
+#include "common/log.h"
 #include "common/metrics.h"
 
 #include <string.h>
@@ -61,6 +62,9 @@ enum status guard_busy(struct request *r, const struct collection *c, const char
 void guard_accepted(struct request *r, const struct operation_ref *o)
 {
     metrics_add(METRIC_OPERATIONS, o->type, "accepted", 1);
+    log_info("operation_accepted", log_text("operation", o->uuid), log_text("type", o->type),
+             log_text("queue", o->queue), log_text("collection", *o->collection_uuid ? o->collection_uuid : NULL),
+             log_int("user", r->user.id), log_text("correlation_id", r->sc->trace_id));
     operation_store_push(r->sc, r->queue, o);
 }
 

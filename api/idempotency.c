@@ -72,6 +72,17 @@ static enum status keep(struct request *r, const char *key)
                   db_number(r->sc, r->reply.http), text_str(&r->reply.body));
 }
 
+/* The first one with this key has neither been committed nor rolled back for as long as a statement may take. */
+static void reply_in_progress(struct request *r)
+{
+    scope_forgive(r->sc);
+    struct text *t = reply_json(r, 409);
+    json_open(t, NULL, '{');
+    json_text(t, "detail", "A request with this Idempotency-Key is in progress; send it again later");
+    json_close(t, '}');
+    reply_header(r, "Retry-After", "2");
+}
+
 enum status idempotency_run(struct request *r, enum status (*work)(struct request *r, void *context), void *context,
                             bool *out_is_done)
 {
@@ -81,6 +92,12 @@ enum status idempotency_run(struct request *r, enum status (*work)(struct reques
     enum status s = db_begin(r->sc, r->db);
     if (s == STATUS_OK && key)
         s = take(r, key, &is_known);
+    if (s == STATUS_TIMEOUT && key) {
+        db_rollback(r->db);
+        reply_in_progress(r);
+        *out_is_done = true;
+        return STATUS_OK;
+    }
     if (s == STATUS_OK && is_known) {
         db_rollback(r->db);
         return idempotency_replay(r, out_is_done);

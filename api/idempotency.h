@@ -11,6 +11,6 @@
 enum status idempotency_replay(struct request *r, bool *out_is_done) must_check;
 /* Runs `work` in a transaction that COMMITs when it returns STATUS_OK; it must fill the reply. With the header: a
  * request with the same key that was faster is waited for and its answer is given instead (*out_is_done, `work` not
- * run). On failure everything is rolled back. */
+ * run), or 409 with Retry-After when it takes too long. On failure everything is rolled back. */
 enum status idempotency_run(struct request *r, enum status (*work)(struct request *r, void *context), void *context,
                             bool *out_is_done) must_check;

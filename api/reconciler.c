@@ -1,13 +1,16 @@
 #include "api/reconciler.h"
 
+#include "build/queries.h"
+#include "common/clock.h"
 #include "common/log.h"
+#include "common/metrics.h"
 #include "common/store/operation_store.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <time.h>
 
-enum { STACK_BYTES = 256 << 10, DATABASE_TIMEOUT_MS = 5000, LEASE_ROUNDS = 3 };
+enum { STACK_BYTES = 256 << 10, DATABASE_TIMEOUT_MS = 5000, LEASE_ROUNDS = 3, KEYS_A_ROUND = 5000, FORGET_MS = 60000 };
 
 struct reconciler {
     struct api *api;
@@ -51,6 +54,25 @@ static void run_round(struct reconciler *r, const struct connections *c, struct 
     scope_done(&sc);
 }
 
+/* A piece each round; true when there is more, for the next one. */
+static bool forget_keys(struct reconciler *r, struct db *db)
+{
+    struct scope sc;
+    scope_init(&sc, NULL);
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(&sc, db, SQL_IDEMPOTENCY_FORGET, &rows,
+                           db_number(&sc, r->api->settings->idempotency_key_hours), db_number(&sc, KEYS_A_ROUND));
+    int64_t keys = s == STATUS_OK ? db_int(rows, 0, "keys", 0) : 0;
+    if (keys > 0) {
+        metrics_add(METRIC_KEYS_FORGOTTEN, NULL, NULL, (double)keys);
+        log_info("idempotency_keys_forgotten", log_int("keys", keys));
+    }
+    if (s != STATUS_OK)
+        log_debug("idempotency_keys_not_forgotten", log_text("problem", sc.problem_text));
+    scope_done(&sc);
+    return keys == KEYS_A_ROUND;
+}
+
 static void *reconcile(void *cls)
 {
     struct reconciler *r = cls;
@@ -58,6 +80,8 @@ static void *reconcile(void *cls)
     struct redis_options redis = {.url = s->redis_url, .prefix = s->redis_prefix, .database = (int)s->redis_queue_db};
     struct connections c = {.queue = redis_new(&redis)};
     struct operation_reconciler memory = {0};
+    bool is_behind = true; /* with keys whose time is over */
+    int64_t forgot_ms = 0;
     redis.database = (int)s->redis_stream_db;
     c.events = redis_new(&redis);
     c.db = db_new(&(struct db_options){.url = s->database_url,
@@ -65,8 +89,13 @@ static void *reconcile(void *cls)
                                        .statement_timeout_ms = DATABASE_TIMEOUT_MS});
     snprintf(memory.holder, sizeof memory.holder, "api %s", r->api->instance_id);
     while (pause_seconds(r, s->reconcile_seconds)) {
-        if (r->api->is_schema_ok)
-            run_round(r, &c, &memory);
+        if (!r->api->is_schema_ok)
+            continue;
+        run_round(r, &c, &memory);
+        if (is_behind || clock_monotonic_ms() - forgot_ms > FORGET_MS) {
+            is_behind = forget_keys(r, c.db);
+            forgot_ms = clock_monotonic_ms();
+        }
     }
     operation_reconciler_done(&memory);
     redis_free(c.queue);

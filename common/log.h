@@ -2,7 +2,9 @@
  *
  *     log_info("task_done", log_text("operation", uuid), log_int("chunks", n));
  *
- * The event is constant text; all that varies is a typed field. Library code under common/ logs at debug only. */
+ * The event is constant text; all that varies is a typed field. Library code under common/ logs at debug only, but for
+ * the story of an operation (docs/operating.md): every line of it names `operation`, and `task`, `worker`, `attempt`
+ * where they are known. */
 #pragma once
 
 #include <stdbool.h>

@@ -4,6 +4,7 @@ set -eu
 . "$(dirname "$0")/lib.sh"
 exec "$PYTHON" - <<'PY'
 import glob
+import json
 import os
 import re
 import subprocess
@@ -177,6 +178,52 @@ for name, service in services.items():
 for name in ("api", "worker"):
     if services.get(name, {}).get("depends_on", {}).get("migrate", {}).get("condition") != "service_completed_successfully":
         fault("compose.yaml", f"{name} does not wait for migrate")
+
+# --- Prometheus and Grafana: every metric that they name exists, and what operators must see is shown
+
+metrics = {}  # name in Prometheus -> labels
+for match in re.finditer(r'^METRIC\(\w+,\s*(\w+),\s*"([^"]*)",\s*"([a-z0-9_]+)"', read("common/metrics.def"), re.M):
+    kind, labels, name = match.groups()
+    for suffix in ("_bucket", "_sum", "_count") if kind == "HISTOGRAM" else ("",):
+        metrics[name + suffix] = set(filter(None, labels.split(","))) | {"le", "job", "instance"}
+WORDS = {"sum", "max", "min", "by", "on", "and", "or", "rate", "increase", "absent", "histogram_quantile", "up"}
+
+
+def check_expression(where, text):
+    used = set()
+    for match in re.finditer(r'"[^"]*"|\[\w+\]|([a-z_][a-z0-9_]*)(\{[^}]*\})?', re.sub(r"(by|on) \([^)]*\)", " ", text)):
+        name, labels = match.groups()
+        if not name or name in WORDS:
+            continue
+        used.add(name)
+        if name not in metrics:
+            fault(where, f"{name} is no metric of common/metrics.def")
+        for label in re.findall(r"(\w+)[=!]", labels or ""):
+            if label not in metrics.get(name, {label}):
+                fault(where, f"{name} has no label {label}")
+    for label in (label.strip() for group in re.findall(r"by \(([^)]*)\)", text) for label in group.split(",")):
+        if used and not any(label in metrics.get(name, {label}) for name in used):
+            fault(where, f"nothing in `{text}` has the label {label}")
+    return used
+
+
+shown = set()
+for path in sorted(glob.glob("deploy/prometheus/*.yaml")):
+    for rule in (rule for group in yaml.safe_load(read(path))["groups"] for rule in group["rules"]):
+        shown |= check_expression(f"{os.path.basename(path)} {rule['alert']}", rule["expr"])
+        page, _, title = rule["annotations"]["runbook"].partition("#")
+        if not os.path.exists(page) or title not in {re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in read(page).splitlines() if line.startswith("#")}:
+            fault(os.path.basename(path), f"{rule['alert']}: there is no {rule['annotations']['runbook']}")
+for path in sorted(glob.glob("deploy/grafana/*.json")):
+    for panel in json.loads(read(path))["panels"]:
+        for target in panel["targets"]:
+            shown |= check_expression(f"{os.path.basename(path)} `{panel['title']}`", target["expr"])
+for name in ("worker_leases_lost_total", "workers_swept_total", "operations_swept_total", "operation_hand_backs_total", "operation_retries_total",
+             "operations_orphaned_total", "operation_fence_refusals_total", "reconciler_pushes_total", "operations_announced_late_total"):
+    if name not in shown:
+        fault("deploy", f"neither an alert nor the dashboard shows {name}")
+for name in sorted({re.sub("_(bucket|sum|count)$", "", name) for name in metrics} - set(re.findall(r"`([a-z0-9_]+)`", read("docs/operating.md")))):
+    fault("docs/operating.md", f"the metric {name} is not described")
 
 for line in faults:
     print(line)

@@ -117,8 +117,8 @@ static void after_death(struct supervisor *w, struct slot *slot, const struct sl
     static const char *const reasons[] = {"crash", "cancel", "drain", "hard_limit", "silent", "lease_lost"};
     enum log_level level = slot_has_task(slot) || death->signal || death->exit_status ? LOG_WARNING : LOG_DEBUG;
     log_at(level, "child_ended", log_int("signal", death->signal), log_int("exit_status", death->exit_status),
-           log_text("operation", slot->operation_id), log_text("task", slot->task_id),
-           log_text("why", reasons[slot->stop]));
+           log_text("operation", slot->operation_id), log_text("task", slot->task_id), log_text("worker", w->worker_id),
+           log_int("attempt", slot->attempt), log_text("why", reasons[slot->stop]));
     if (!slot_has_task(slot))
         return;
     metrics_add(METRIC_TASKS_KILLED, reasons[slot->stop], NULL, 1);

@@ -25,6 +25,12 @@ static const char *known(struct scope *sc, const struct settings *settings)
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
+static const char *previous_end(const PGresult *rows)
+{
+    const char *end = db_text(rows, 0, "previous_end");
+    return end ? end : "handed_back";
+}
+
 enum status claim_operation(struct scope *sc, struct db *db, const struct settings *settings, const char *uuid,
                             const char *worker_id, struct claim *out)
 {
@@ -43,10 +49,12 @@ enum status claim_operation(struct scope *sc, struct db *db, const struct settin
     c.waited_seconds = db_real(rows, 0, "waited_seconds", 0);
     const char *previous = db_text(rows, 0, "previous_task_id");
     log_info("operation_claimed", log_text("operation", uuid), log_text("task", c.task_id),
-             log_text("type", operation_kind(c.type)->name), log_int("attempt", c.attempt),
-             log_real("waited_seconds", c.waited_seconds));
+             log_text("worker", worker_id), log_int("attempt", c.attempt),
+             log_text("type", operation_kind(c.type)->name), log_real("waited_seconds", c.waited_seconds));
     if (c.attempt == 1)
         metrics_observe(METRIC_QUEUE_WAIT, operation_kind(c.type)->name, NULL, c.waited_seconds);
+    else
+        metrics_observe(METRIC_REQUEUE_SECONDS, previous_end(rows), NULL, db_real(rows, 0, "due_seconds", 0));
     if (c.attempt > 1 && previous)
         settle_terminate(sc, db, previous);
     *out = c;

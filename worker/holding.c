@@ -52,7 +52,9 @@ void check_rows(struct supervisor *w)
         struct slot *slot = slot_of_task(w, db_text(rows, r, "id"));
         if (!slot)
             continue;
-        log_info("task_told_to_stop", log_text("operation", slot->operation_id), log_text("task", slot->task_id));
+        log_info("task_told_to_stop", log_text("operation", slot->operation_id), log_text("task", slot->task_id),
+                 log_text("worker", w->worker_id), log_int("attempt", slot->attempt),
+                 log_text("reason", "its operation is not ours any more"));
         slot_stop(slot, STOP_LOST, cancel_grace_ms(w->settings));
     }
     scope_done(&sc);
@@ -80,7 +82,9 @@ void check_orphans(struct supervisor *w)
         struct hand_back give = {.class = ERROR_NONE, .reason = "the answer to its claim was lost"};
         snprintf(give.operation_id, sizeof give.operation_id, "%s", db_text(rows, r, "uuid"));
         snprintf(give.task_id, sizeof give.task_id, "%s", db_text(rows, r, "task_id"));
-        log_warning("operation_orphaned", log_text("operation", give.operation_id), log_text("task", give.task_id));
+        log_warning("operation_orphaned", log_text("operation", give.operation_id), log_text("task", give.task_id),
+                    log_text("worker", w->worker_id));
+        metrics_add(METRIC_ORPHANED_CLAIMS, NULL, NULL, 1);
         give_back(w, &give);
     }
     scope_done(&sc);

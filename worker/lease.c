@@ -35,7 +35,8 @@ struct lease {
     pthread_cond_t renewed;
     char id[64];
     struct text models, devices;
-    bool is_registered, is_stale /* the row must be written again */, is_lost, is_draining, is_drained, has_to_stop;
+    bool is_registered, is_stale /* the row must be written again */, is_lost, is_draining, is_drained,
+        is_asked_to_drain, has_to_stop;
     int64_t renewed_ms; /* when the last renewal was sent, on our clock: the row's end is no earlier than this + the
                            lease */
     int64_t unbroken_since_ms;
@@ -144,23 +145,25 @@ static enum status first_registration(struct scope *sc, struct lease *l, const c
     return register_row(sc, l);
 }
 
-static enum status renew(struct scope *sc, struct lease *l, bool is_draining, bool *out_found)
+static enum status renew(struct scope *sc, struct lease *l, bool is_draining, bool *out_found, bool *out_is_asked)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, l->db, SQL_WORKER_RENEW, &rows, l->id, db_number(sc, l->settings->worker_lease_seconds),
                            is_draining ? "true" : "false");
     *out_found = s == STATUS_OK && PQntuples(rows) == 1;
+    *out_is_asked = *out_found && !is_draining && db_bool(rows, 0, "draining");
     return s;
 }
 
-static void after_success(struct scope *sc, struct lease *l, int64_t started_ms, bool is_draining)
+static void after_success(struct scope *sc, struct lease *l, int64_t started_ms, bool is_draining, bool is_asked)
 {
     bool was_registered = l->is_registered;
     note_connection(sc, l, started_ms);
     l->renewed_ms = started_ms;
     l->is_registered = true;
     l->is_drained = is_draining;
-    bool is_news = l->problem || !was_registered;
+    bool is_news = l->problem || !was_registered || (is_asked && !l->is_asked_to_drain);
+    l->is_asked_to_drain |= is_asked;
     set_problem(l, NULL, NULL);
     pthread_cond_broadcast(&l->renewed);
     if (!was_registered)
@@ -190,21 +193,21 @@ static bool one_round(struct lease *l)
     pthread_mutex_unlock(&l->lock);
     int64_t started_ms = clock_monotonic_ms();
     const char *problem = NO_DATABASE;
-    bool is_found = true;
+    bool is_found = true, is_asked = false;
     enum status s = STATUS_OK;
     if (is_lost)
         s = STATUS_LOST;
     else if (!is_registered)
         s = first_registration(&sc, l, &problem);
     else
-        s = renew(&sc, l, is_draining, &is_found);
+        s = renew(&sc, l, is_draining, &is_found, &is_asked);
     if (s == STATUS_OK && is_registered && is_found && is_stale)
         s = register_row(&sc, l); /* only after a renewal that found the row: a swept one must not come back to life */
     pthread_mutex_lock(&l->lock);
     if (s == STATUS_OK && !is_found)
         after_loss(l);
     else if (s == STATUS_OK)
-        after_success(&sc, l, started_ms, is_draining && is_registered);
+        after_success(&sc, l, started_ms, is_draining && is_registered, is_asked);
     else if (!is_lost)
         set_problem(l, problem, sc.problem_text);
     if (s != STATUS_OK && is_stale)
@@ -351,6 +354,14 @@ bool lease_is_lost(struct lease *l)
     bool is_lost = l->is_lost;
     pthread_mutex_unlock(&l->lock);
     return is_lost;
+}
+
+bool lease_is_asked_to_drain(struct lease *l)
+{
+    pthread_mutex_lock(&l->lock);
+    bool is_asked = l->is_asked_to_drain;
+    pthread_mutex_unlock(&l->lock);
+    return is_asked;
 }
 
 void lease_start_over(struct lease *l)

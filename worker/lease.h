@@ -27,6 +27,8 @@ bool lease_is_held(struct lease *lease);
 /* The row was swept: everything that this worker held belongs to others. Until lease_start_over(). */
 bool lease_is_lost(struct lease *lease);
 void lease_start_over(struct lease *lease);
+/* An operator wrote into the row that this worker is to end (opstream-worker --drain). */
+bool lease_is_asked_to_drain(struct lease *lease);
 /* Takes no more claims from now on; waits until the row says so, at most a second. */
 void lease_drain(struct lease *lease);
 /* What the embedder serves; written to the row. */

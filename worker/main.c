@@ -7,6 +7,7 @@
 #include "worker/child.h"
 #include "worker/embed/embedder.h"
 #include "worker/extract/extract.h"
+#include "worker/operator.h"
 #include "worker/supervisor.h"
 
 #include <errno.h>
@@ -18,12 +19,14 @@ enum { EXIT_USAGE = 2 };
 struct role {
     const char *option;
     int values;        /* how many arguments follow it */
+    const char *flag;  /* that may stand last; NULL = none */
     const char *usage; /* NULL = for the program's own use */
-    int (*run)(const struct settings *settings, char **values);
+    int (*run)(const struct settings *settings, char **values, bool has_flag);
 };
 
-static int run_embedder(const struct settings *settings, char **values)
+static int run_embedder(const struct settings *settings, char **values, bool has_flag)
 {
+    (void)has_flag;
     char *end;
     long device = strtol(values[0], &end, 10);
     if (*end || end == values[0] || device < 0 || device > 1023) {
@@ -33,31 +36,61 @@ static int run_embedder(const struct settings *settings, char **values)
     return embedder_main(settings, (int)device, values[1]);
 }
 
-static int run_child(const struct settings *settings, char **values)
+static int run_child(const struct settings *settings, char **values, bool has_flag)
 {
+    (void)has_flag;
     return child_main(settings, values[0]);
 }
 
-static int run_by_hand(const struct settings *settings, char **values)
+static bool is_uuid(const char *value)
 {
-    if (!uuid_is_valid(values[0])) {
-        fprintf(stderr, "opstream-worker: `%s` is not the UUID of an operation\n", values[0]);
-        return EXIT_USAGE;
-    }
-    return by_hand_run(settings, values[0]);
+    bool is_valid = uuid_is_valid(value);
+    if (!is_valid)
+        fprintf(stderr, "opstream-worker: `%s` is not the UUID of an operation\n", value);
+    return is_valid;
 }
 
-static int run_supervisor(const struct settings *settings, char **values)
+static int run_by_hand(const struct settings *settings, char **values, bool has_flag)
+{
+    (void)has_flag;
+    return is_uuid(values[0]) ? by_hand_run(settings, values[0]) : EXIT_USAGE;
+}
+
+static int run_status(const struct settings *settings, char **values, bool is_json)
 {
     (void)values;
+    return operator_status(settings, is_json);
+}
+
+static int run_requeue(const struct settings *settings, char **values, bool is_forced)
+{
+    return is_uuid(values[0]) ? operator_requeue(settings, values[0], is_forced) : EXIT_USAGE;
+}
+
+static int run_drain(const struct settings *settings, char **values, bool is_not_awaited)
+{
+    return operator_drain(settings, values[0], is_not_awaited);
+}
+
+static int run_supervisor(const struct settings *settings, char **values, bool has_flag)
+{
+    (void)values;
+    (void)has_flag;
     return supervisor_run(settings);
 }
 
 static const struct role roles[] = {
-    {NULL, 0, "", run_supervisor},
-    {"--task", 1, "--task UUID      runs one operation in the foreground", run_by_hand},
-    {"--embedder", 2, NULL, run_embedder},
-    {"--child", 1, NULL, run_child},
+    {NULL, 0, NULL, "", run_supervisor},
+    {"--status", 0, "--json",
+     "--status         shows workers, what they do, queues and what waits; --json for programs", run_status},
+    {"--requeue", 1, "--force",
+     "--requeue UUID   makes an operation due now that waits for its next try; --force takes a running one back",
+     run_requeue},
+    {"--drain", 1, "--no-wait",
+     "--drain WORKER   asks a worker (or `all`) to end, and waits until it has; --no-wait does not", run_drain},
+    {"--task", 1, NULL, "--task UUID      runs one operation in the foreground", run_by_hand},
+    {"--embedder", 2, NULL, NULL, run_embedder},
+    {"--child", 1, NULL, NULL, run_child},
 };
 
 static int help(void)
@@ -86,7 +119,7 @@ static const struct role *find_role(int argc, char **argv)
     return NULL;
 }
 
-static int run_role(const struct role *role, char **values)
+static int run_role(const struct role *role, char **values, bool has_flag)
 {
     struct scope sc;
     struct settings settings;
@@ -99,7 +132,7 @@ static int run_role(const struct role *role, char **values)
     scope_done(&sc);
     log_set_program("worker");
     log_set_level(settings.log_level);
-    int exit_status = role->run(&settings, values);
+    int exit_status = role->run(&settings, values, has_flag);
     settings_done(&settings);
     return exit_status;
 }
@@ -118,6 +151,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "opstream-worker: `%s` is no option; --help tells what there is\n", argv[1]);
         return EXIT_USAGE;
     }
+    bool has_flag = role->flag && argc == 3 + role->values && strcmp(argv[argc - 1], role->flag) == 0;
+    argc -= has_flag;
     if (argc > 2 + role->values) {
         fprintf(stderr, "opstream-worker: `%s` is one argument too many\n", argv[2 + role->values]);
         return EXIT_USAGE;
@@ -127,5 +162,5 @@ int main(int argc, char **argv)
                 role->values == 1 ? "" : "s");
         return EXIT_USAGE;
     }
-    return run_role(role, argv + 2);
+    return run_role(role, argv + 2, has_flag);
 }

@@ -24,16 +24,11 @@ void pay(struct supervisor *w)
         struct scope sc;
         scope_init(&sc, w->owed[i].operation_id);
         enum settled settled = SETTLED_LOST;
-        static const char *const names[] = {"lost", "pending", "failed"};
         enum status s = settle_hand_back(&sc, &w->stores, &w->owed[i], &settled);
         bool is_passing = is_away = s == STATUS_UNAVAILABLE || s == STATUS_TIMEOUT;
         if (s != STATUS_OK)
             log_at(is_passing ? LOG_DEBUG : LOG_ERROR, "hand_back_failed",
                    log_text("operation", w->owed[i].operation_id), log_text("problem", sc.problem_text));
-        else if (settled != SETTLED_LOST)
-            log_info("operation_handed_back", log_text("operation", w->owed[i].operation_id),
-                     log_text("task", w->owed[i].task_id), log_text("status", names[settled]),
-                     log_real("delay_seconds", w->owed[i].delay_seconds), log_text("reason", w->owed[i].reason));
         if (is_passing)
             w->owed[kept++] = w->owed[i];
         scope_done(&sc);

@@ -20,6 +20,7 @@ struct given_back {
     int64_t collection_id;
     enum operation_type type;
     const char *task_id, *reason;
+    const char *ended; /* how the attempt did */
     bool is_failed;
 };
 
@@ -44,6 +45,12 @@ static struct given_back read_row(struct scope *sc, const PGresult *rows, int ro
     if (operation_type_parse(g.ref.type, &g.type) != STATUS_OK)
         g.type = OPERATION_NOOP;
     return g;
+}
+
+static const char *kept_or(struct scope *sc, const PGresult *rows, int row, const char *column, const char *fallback)
+{
+    const char *value = db_text(rows, row, column);
+    return value ? arena_strdup(&sc->arena, value) : fallback;
 }
 
 /* In the transaction that made it fail. */
@@ -77,6 +84,21 @@ static void tell(struct scope *sc, const struct settle_stores *stores, const str
     scope_done(&own);
 }
 
+static void count_hand_back(const struct given_back *g, const struct hand_back *give)
+{
+    metrics_add(METRIC_HAND_BACKS, g->ref.type, g->ended, 1);
+    if (give->is_counted && !g->is_failed)
+        metrics_add(METRIC_RETRIES, g->ref.type, error_class_name(give->class), 1);
+}
+
+static void log_hand_back(const struct given_back *g, const struct hand_back *give, const char *not_before)
+{
+    log_info("operation_handed_back", log_text("operation", g->ref.uuid), log_text("task", give->task_id),
+             log_int("attempt", g->ref.attempt), log_text("type", g->ref.type), log_text("ended", g->ended),
+             log_text("status", g->ref.status), log_text("reason", g->reason),
+             log_real("delay_seconds", give->delay_seconds), log_text("not_before", g->is_failed ? NULL : not_before));
+}
+
 enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give,
                              enum settled *out)
 {
@@ -91,6 +113,7 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
     bool is_ours = s == STATUS_OK && PQntuples(rows) == 1;
     if (is_ours) {
         g = read_row(sc, rows, 0, give->operation_id);
+        g.ended = kept_or(sc, rows, 0, "ended", "handed_back");
         s = settle_failed(sc, stores->db, &g);
     }
     if (s == STATUS_OK)
@@ -100,8 +123,11 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
     if (s != STATUS_OK)
         return s;
     *out = !is_ours ? SETTLED_LOST : g.is_failed ? SETTLED_FAILED : SETTLED_PENDING;
-    if (is_ours)
+    if (is_ours) {
+        count_hand_back(&g, give);
+        log_hand_back(&g, give, kept_or(sc, rows, 0, "not_before", NULL));
         tell(sc, stores, &g, db_bool(rows, 0, "is_due"));
+    }
     return STATUS_OK;
 }
 
@@ -150,13 +176,19 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, d
     terminate_workers(sc, stores->db, rows);
     for (int r = 0; r < count; r++) {
         settle_terminate(sc, stores->db, all[r].task_id);
-        tell(sc, stores, &all[r], true);
         log_warning("operation_swept", log_text("operation", all[r].ref.uuid), log_text("task", all[r].task_id),
-                    log_text("type", all[r].ref.type), log_int("attempt", all[r].ref.attempt),
-                    log_text("status", all[r].ref.status));
+                    log_text("worker", kept(sc, rows, r, "worker_id")), log_int("attempt", all[r].ref.attempt),
+                    log_text("type", all[r].ref.type), log_text("status", all[r].ref.status),
+                    log_text("reason", all[r].reason));
+        metrics_add(METRIC_OPERATIONS_SWEPT, all[r].ref.type, all[r].ref.status, 1);
+        if (!all[r].is_failed)
+            metrics_add(METRIC_RETRIES, all[r].ref.type, error_class_name(ERROR_INTERNAL), 1);
+        tell(sc, stores, &all[r], true);
     }
-    if (db_int(rows, 0, "workers", 0) > 0)
-        metrics_add(METRIC_LEASES_LOST, NULL, NULL, (double)db_int(rows, 0, "workers", 0));
+    if (db_int(rows, 0, "workers", 0) > 0) {
+        log_warning("workers_swept", log_text("workers", db_text(rows, 0, "ids")), log_int("operations", count));
+        metrics_add(METRIC_WORKERS_SWEPT, NULL, NULL, db_real(rows, 0, "workers", 0));
+    }
     *out_operations = count;
     return STATUS_OK;
 }

@@ -137,6 +137,8 @@ static void wait_for_something(struct supervisor *w)
 static void one_turn(struct supervisor *w)
 {
     on_signal(w);
+    if (lease_is_asked_to_drain(w->lease))
+        begin_drain(w);
     start_over(w);
     for (size_t i = 0; i < w->slot_count; i++)
         read_reports(w, &w->slots[i]);

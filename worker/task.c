@@ -18,6 +18,7 @@
 
 enum {
     HEARTBEAT_MS = 500,
+    LOG_PROGRESS_MS = 10000,
     COMMIT_PAUSE_MS = 500,        /* between tries of the last transaction */
     COMMIT_PATIENCE_MS = 1800000, /* a database that is away longer is another attempt's matter */
 };
@@ -26,6 +27,8 @@ struct task_runtime {
     const struct task_host *host;
     int64_t started_ms, told_alive_ms, told_progress_ms;
     bool is_stopped, is_lost;
+    char logged_stage[48]; /* the newest stage in the log, and when how far it is was logged */
+    int64_t logged_ms;
     struct rusage usage;
 };
 
@@ -128,6 +131,22 @@ static struct event event_of(const struct task *task, const char *type, double p
                           .data_json = data_json};
 }
 
+/* Every stage, and how far it is now and then: enough to see where an attempt was when it ended. */
+static void log_stage(const struct task *task, const char *type, double percent)
+{
+    struct task_runtime *rt = task->runtime;
+    int64_t now = clock_monotonic_ms();
+    bool is_new = strcmp(type, rt->logged_stage) != 0;
+    if (!is_new && now - rt->logged_ms < LOG_PROGRESS_MS)
+        return;
+    rt->logged_ms = now;
+    snprintf(rt->logged_stage, sizeof rt->logged_stage, "%s", type);
+    log_info("task_stage", log_text("operation", task->operation_id), log_text("task", task->task_id),
+             log_text("worker", task->worker_id), log_int("attempt", task->attempt), log_text("stage", type),
+             log_real("percent", percent), log_int("processed", task->processed), log_int("failed", task->failed),
+             log_int("total", task->total));
+}
+
 void task_event(struct scope *sc, struct task *task, const char *type, double percent, const char *current_file,
                 const char *data_json, int flags)
 {
@@ -138,6 +157,7 @@ void task_event(struct scope *sc, struct task *task, const char *type, double pe
     struct scope own; /* what goes wrong here is nobody's problem */
     scope_init(&own, sc->trace_id);
     percent = percent < 0 ? 0 : percent > 100 ? 100 : percent;
+    log_stage(task, type, percent);
     note_progress(&own, task, percent, current_file);
     struct event event = event_of(task, type, percent, data_json);
     if (!rt->is_lost && message_publish(&own, task->events, &event, NULL) != STATUS_OK)
@@ -148,6 +168,9 @@ void task_event(struct scope *sc, struct task *task, const char *type, double pe
 
 static void announce_start(struct scope *sc, struct task *task)
 {
+    log_info("task_started", log_text("operation", task->operation_id), log_text("task", task->task_id),
+             log_text("worker", task->worker_id), log_int("attempt", task->attempt),
+             log_text("type", operation_kind(task->type)->name));
     scoped_text t = {0};
     json_open(&t, NULL, '{');
     json_text(&t, "status", "processing");
@@ -454,9 +477,12 @@ static void log_end(const struct task *task, const struct task_end *end, enum st
     enum log_level level = s == STATUS_OK || end->outcome >= TASK_STOPPED ? LOG_INFO
                            : s == STATUS_INTERNAL                         ? LOG_ERROR
                                                                           : LOG_WARNING;
+    if (end->outcome == TASK_LOST)
+        metrics_add(METRIC_FENCE_REFUSALS, operation_kind(task->type)->name, NULL, 1);
     log_at(level, events[end->outcome], log_text("operation", task->operation_id), log_text("task", task->task_id),
-           log_text("type", operation_kind(task->type)->name), log_int("attempt", task->attempt),
-           log_int("processed", task->processed), log_int("failed", task->failed), log_real("seconds", end->seconds),
+           log_text("worker", task->worker_id), log_int("attempt", task->attempt),
+           log_text("type", operation_kind(task->type)->name), log_int("processed", task->processed),
+           log_int("failed", task->failed), log_real("seconds", end->seconds),
            log_real("cpu_seconds", end->cpu_seconds), log_text("problem", problem));
 }
 

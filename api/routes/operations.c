@@ -65,7 +65,7 @@ enum status operations_of_collection(struct request *r)
 static enum status find_operation(struct request *r, bool may_read_only, PGresult **out)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = operation_view_find(r->sc, r->db, r->params[0], &rows);
+    enum status s = operation_view_find(r->sc, r->db, r->params[0], r->user.is_superuser, &rows);
     if (s != STATUS_OK)
         return s;
     bool is_mine = db_int(rows, 0, "user_id", 0) == r->user.id || db_int(rows, 0, "owner_id", 0) == r->user.id;
@@ -84,7 +84,7 @@ enum status operations_show(struct request *r)
     scoped(PGresult) *rows = NULL;
     enum status s = find_operation(r, true, &rows);
     if (s == STATUS_OK)
-        view_write(reply_json(r, 200), NULL, &schema_OPERATION, rows, 0);
+        view_write(reply_json(r, 200), NULL, &schema_OPERATION_DETAIL, rows, 0);
     return s;
 }
 
@@ -128,7 +128,7 @@ static enum status already_final(struct request *r)
 {
     scoped(PGresult) *rows = NULL;
     scope_forgive(r->sc);
-    enum status s = operation_view_find(r->sc, r->db, r->params[0], &rows);
+    enum status s = operation_view_find(r->sc, r->db, r->params[0], r->user.is_superuser, &rows);
     if (s != STATUS_OK)
         return s;
     return fail(r->sc, STATUS_INVALID, "Cannot cancel an operation that is %s", db_text(rows, 0, "status"));
@@ -152,8 +152,12 @@ enum status operations_cancel(struct request *r)
     if (s != STATUS_OK)
         return s;
     metrics_add(METRIC_OPERATIONS, operation.type, "cancelled", 1);
+    log_info("operation_cancelled", log_text("operation", operation.uuid), log_int("user", r->user.id),
+             log_text("was", worker ? "processing" : "pending"), log_text("worker", worker),
+             log_int("attempt", operation.attempt), log_text("type", operation.type),
+             log_text("correlation_id", r->sc->trace_id));
     tell_about_cancel(r, &operation, worker);
-    s = operation_view_find(r->sc, r->db, r->params[0], &after);
+    s = operation_view_find(r->sc, r->db, r->params[0], r->user.is_superuser, &after);
     if (s == STATUS_OK)
         view_write(reply_json(r, 200), NULL, &schema_OPERATION, after, 0);
     return s;

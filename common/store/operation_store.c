@@ -3,6 +3,7 @@
 #include "build/queries.h"
 #include "common/fault.h"
 #include "common/json.h"
+#include "common/log.h"
 #include "common/message.h"
 #include "common/metrics.h"
 
@@ -101,8 +102,13 @@ void operation_store_push(struct scope *sc, struct redis *queue_redis, const str
         return;
     struct scope own; /* a failure here is no problem of the caller's */
     scope_init(&own, sc->trace_id);
-    if (redis_push(&own, queue_redis, o->queue, o->uuid) != STATUS_OK)
+    if (redis_push(&own, queue_redis, o->queue, o->uuid) == STATUS_OK) {
+        log_info("operation_pushed", log_text("operation", o->uuid), log_text("queue", o->queue));
+    } else {
         metrics_add(METRIC_PUSH_FAILURES, NULL, NULL, 1);
+        log_warning("operation_not_pushed", log_text("operation", o->uuid), log_text("queue", o->queue),
+                    log_text("problem", own.problem_text));
+    }
     scope_done(&own);
 }
 
@@ -203,8 +209,13 @@ static enum status announce_row(struct scope *sc, struct db *db, struct redis *e
         .is_last = true,
         .data_json = data.data,
     };
-    enum status s = message_publish(sc, events, &e, NULL);
-    return s == STATUS_OK ? db_run(sc, db, SQL_OPERATION_ANNOUNCED, NULL, e.operation_id) : s;
+    const char *id = NULL;
+    enum status s = message_publish(sc, events, &e, &id);
+    if (s != STATUS_OK)
+        return s;
+    log_info("operation_announced", log_text("operation", e.operation_id), log_int("attempt", e.attempt),
+             log_text("status", status), log_text("event_id", id));
+    return db_run(sc, db, SQL_OPERATION_ANNOUNCED, NULL, e.operation_id);
 }
 
 enum status operation_store_announce(struct scope *sc, struct db *db, struct redis *events, const char *uuid)
@@ -226,6 +237,8 @@ static enum status announce_all(struct scope *sc, struct db *db, struct redis *e
         enum status s = announce_row(sc, db, events, rows, r);
         if (first == STATUS_OK)
             first = s;
+        if (s == STATUS_OK)
+            metrics_add(METRIC_ANNOUNCED_LATE, NULL, NULL, 1);
         if (s == STATUS_UNAVAILABLE || s == STATUS_TIMEOUT)
             break;
     }
@@ -368,6 +381,14 @@ static size_t same_queue(const struct candidate *list, size_t count)
     return n;
 }
 
+static void note_pushed(const char *queue, const char *const *uuids, int count)
+{
+    metrics_add(METRIC_RECONCILER_PUSHES, NULL, NULL, count);
+    for (int i = 0; i < count; i++)
+        log_info("operation_pushed_again", log_text("operation", uuids[i]), log_text("queue", queue),
+                 log_text("reason", "it was due and in no queue"));
+}
+
 /* Of one queue. */
 static enum status push_missing(struct scope *sc, struct redis *queue, const struct candidate *list, size_t count)
 {
@@ -380,6 +401,7 @@ static enum status push_missing(struct scope *sc, struct redis *queue, const str
             enum status s = redis_run_argv(sc, queue, NULL, argc, argv, NULL);
             if (s != STATUS_OK)
                 return s;
+            note_pushed(list[0].queue, argv + 2, argc - 2);
             argc = 2;
         }
     }

@@ -2,10 +2,11 @@
 
 #include "build/queries.h"
 
-enum status operation_view_find(struct scope *sc, struct db *db, const char *uuid, PGresult **out_rows)
+enum status operation_view_find(struct scope *sc, struct db *db, const char *uuid, bool names_workers,
+                                PGresult **out_rows)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run_kept(sc, db, SQL_OPERATION_VIEW_ONE, &rows, uuid);
+    enum status s = db_run_kept(sc, db, SQL_OPERATION_VIEW_ONE, &rows, uuid, names_workers ? "true" : "false");
     if (s != STATUS_OK)
         return s;
     if (PQntuples(rows) == 0)

@@ -3,8 +3,10 @@
 
 #include "common/db.h"
 
-/* STATUS_NOT_FOUND with the sentence. Beside the object's fields: user_id, owner_id, is_public. */
-enum status operation_view_find(struct scope *sc, struct db *db, const char *uuid, PGresult **out_rows) must_check;
+/* STATUS_NOT_FOUND with the sentence. Beside the object's fields: user_id, owner_id, is_public. `names_workers`: the
+ * attempts say which task and worker they were, which are names of hosts and for superusers only. */
+enum status operation_view_find(struct scope *sc, struct db *db, const char *uuid, bool names_workers,
+                                PGresult **out_rows) must_check;
 
 struct operation_filter {
     int64_t user_id;            /* 0 = any */

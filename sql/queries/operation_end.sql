@@ -7,9 +7,7 @@ WITH ended AS (
         status = $3::text, completed_at = now(), percent = CASE WHEN $3::text = 'completed' THEN 100 ELSE percent END,
         error_class = $4::text, error_message = $5::text, result = $6::jsonb,
         processed = coalesce($7::bigint, processed), failed = coalesce($8::bigint, failed), total = coalesce($9::bigint, total),
-        current_file = NULL,
-        meta = jsonb_set(meta, '{attempts,-1}', coalesce(meta #> '{attempts,-1}', '{}') || jsonb_build_object(
-            'ended', $3::text, 'ended_at', to_iso(now()), 'error_class', $4::text, 'reason', $5::text))
+        current_file = NULL, meta = attempt_ended(meta, $3::text, $4::text, $5::text)
     WHERE uuid = $1::uuid AND task_id = $2::uuid AND status = 'processing'
     RETURNING uuid, type, attempt, user_id, collection_uuid
 ), audited AS (

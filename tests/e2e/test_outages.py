@@ -81,6 +81,11 @@ class Outage:
             self.redis.kill()
             if kind != "away":
                 self.redis.start()
+        elif kind == "restarted from a snapshot":
+            self.redis.cli("save")
+            time.sleep(0.5)
+            self.redis.kill()
+            self.redis.start()
         elif kind == "frozen":
             self.redis.signal(signal.SIGSTOP)
         elif kind == "full":
@@ -103,7 +108,7 @@ class Outage:
 LASTING = ("away", "frozen", "full", "read-only")
 
 
-@pytest.mark.parametrize("kind", ["emptied", "restarted empty", "restarted with its log", *LASTING])
+@pytest.mark.parametrize("kind", ["emptied", "restarted empty", "restarted with its log", "restarted from a snapshot", *LASTING])
 def test_whatever_happens_to_redis_work_is_accepted_done_and_told(make_stack, servers, kind):
     redis = servers(Redis, appendonly="yes" if kind == "restarted with its log" else "no")
     stack = make_stack(apis=1, workers=1)
@@ -128,6 +133,8 @@ def test_whatever_happens_to_redis_work_is_accepted_done_and_told(make_stack, se
     assert stack.sql_value("SELECT max(attempt) || '/' || max(failures) FROM operations") == "1/0"
     assert_nothing_doubled(stack, collection["id"], MANY)
     assert sum(f["type"] in LAST for f in watch.events(operation["id"])) <= 1
+    if kind in ("restarted empty", "restarted from a snapshot"):
+        assert any(f["type"] == "history_truncated" for f in watch.frames)
     if kind in ("restarted with its log", "full", "frozen"):
         assert_gapless(user, operation, watch)
     user.index(other["id"], folder_of(stack, "after", 2))

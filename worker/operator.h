@@ -1,0 +1,12 @@
+/* What an operator asks of a running system, by hand: --status, --requeue, --drain. Each connects, does the one thing,
+ * prints sentences on stdout (problems on stderr) and returns the process' exit status: 0 done, 1 not done. PostgreSQL
+ * is the truth and needed; Redis makes things faster and may be away. */
+#pragma once
+
+#include "common/config.h"
+
+int operator_status(const struct settings *settings, bool is_json);
+/* `is_forced`: takes the operation from an attempt that runs. */
+int operator_requeue(const struct settings *settings, const char *uuid, bool is_forced);
+/* `worker`: an id, or "all". Waits until they have ended unless told not to. */
+int operator_drain(const struct settings *settings, const char *worker, bool is_not_awaited);
