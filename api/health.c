@@ -88,12 +88,15 @@ static const char *check_embedding(struct scope *sc, struct db *db)
     return s == STATUS_OK && db_int(rows, 0, "workers", 0) > 0 ? NULL : "no worker that embeds is running";
 }
 
-static const char *check_redis(struct scope *sc, struct redis *redis)
+/* A write, because a server that is full or a replica answers everything else. */
+static const char *check_redis(struct scope *sc, const struct health *h, struct redis *redis)
 {
-    scoped(redisReply) *reply = NULL;
-    enum status s = redis_run(sc, redis, &reply, "PING");
+    enum status s = redis_run(sc, redis, NULL, "SET %s 1 EX 10",
+                              redis_key(sc, redis, "health:%s", h->api->instance_id));
     scope_forgive(sc);
-    return s == STATUS_OK ? NULL : "Redis does not answer";
+    if (s == STATUS_OK)
+        return NULL;
+    return redis_is_connected(redis) ? "Redis takes no writes" : "Redis does not answer";
 }
 
 static bool has_queue(const PGresult *rows, const char *queue)
@@ -144,7 +147,7 @@ static void check_all(struct health *h, struct db *db, struct redis *redis, bool
     scope_init(&sc, NULL);
     const char *database = check_database(&sc, h, db);
     const char *embedding = database ? "PostgreSQL does not answer" : check_embedding(&sc, db);
-    const char *of_redis = check_redis(&sc, redis);
+    const char *of_redis = check_redis(&sc, h, redis);
     if (with_queues && !database)
         count_queues(&sc, h, db);
     scope_done(&sc);

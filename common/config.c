@@ -1,5 +1,7 @@
 #include "common/config.h"
 
+#include "common/sentinel.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
@@ -170,6 +172,9 @@ static bool may_tell_its_password(const char *url)
 static void check_url(const struct setting *row, const char *name, const char *value, struct text *faults)
 {
     bool is_url = strcmp(row->name, "DATABASE_URL") == 0 || strcmp(row->name, "REDIS_URL") == 0;
+    const char *problem = is_url && value && sentinels_are_meant(value) ? sentinels_problem(value) : NULL;
+    if (problem)
+        text_printf(faults, "%s: %s\n", name, problem);
     if (is_url && value && may_tell_its_password(value))
         text_printf(faults,
                     "%s: the characters : / ? # @ and %% in a user's name or password must be percent-encoded\n", name);

@@ -12,7 +12,7 @@
 enum {
     DEFAULT_CONNECT_SECONDS = 2,
     WAIT_STEP_MS = 100,
-    ANSWER_GRACE_MS = 5000, /* after statement_timeout: the server itself must have given up by then */
+    ANSWER_GRACE_MS = 2000, /* after statement_timeout: the server itself must have given up by then */
     COPY_PIECE_BYTES = 1 << 16,
     MOST_KEPT = 64, /* prepared statements of a connection */
 };

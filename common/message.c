@@ -13,12 +13,12 @@
 #define KEPT_EVENTS_OPERATION "1000"
 #define KEPT_EVENTS_USER "10000"
 #define KEPT_SECONDS "86400"
-enum { EPOCH_BYTES = 8, SCRIPT_KEYS = 4 };
+enum { EPOCH_BYTES = 8, SCRIPT_KEYS = 5 };
 
 /* Runs as one step inside Redis, so that both streams and the channels never disagree. Everything is read before the
  * first write: a script that is refused for want of memory has changed nothing.
  *
- * KEYS: operation's stream, its meta, user's stream, epoch.
+ * KEYS: operation's stream, its meta, user's stream, epoch, the server that it is bound to.
  * ARGV: attempt, is_last (0 or 1: whether the last event closes the stream), an epoch in case there is none, kept
  * events of the operation and of the user, seconds they are kept, number of channels, the channels, then the events
  * without their ids. Answer: the last event's id, or nil when they were refused.
@@ -29,7 +29,7 @@ enum { EPOCH_BYTES = 8, SCRIPT_KEYS = 4 };
  *
  * An id must exceed the last one of each stream, even if the clock went back; both streams always keep their newest
  * entry, so that tells. */
-static const char publish_script[] =
+static const char publish_script[] = MESSAGE_EPOCH_LUA
     "local attempt = tonumber(ARGV[1])\n"
     "local meta = redis.call('HMGET', KEYS[2], 'attempt', 'closed')\n"
     "if meta[2] or (attempt < tonumber(meta[1] or '-1') and ARGV[2] ~= '1') then return false end\n"
@@ -44,11 +44,9 @@ static const char publish_script[] =
     "    if last_ms > ms or (last_ms == ms and last_seq >= seq) then ms, seq = last_ms, last_seq + 1 end\n"
     "  end\n"
     "end\n"
-    "local epoch = redis.call('GET', KEYS[4])\n"
-    "if not epoch or #epoch > 16 or not string.find(epoch, '^[0-9a-f]+$') then\n"
-    "  epoch = ARGV[3]\n"
-    "  redis.call('SET', KEYS[4], epoch)\n"
-    "end\n"
+    "local epoch, server, is_known = current_epoch(KEYS[4], KEYS[5])\n"
+    "epoch = epoch or ARGV[3]\n"
+    "if not is_known then redis.call('MSET', KEYS[4], epoch, KEYS[5], server) end\n"
     "local channels, id = tonumber(ARGV[7]), nil\n"
     "for e = 8 + channels, #ARGV do\n"
     "  local entry = string.format('%.0f-%.0f', ms, seq)\n"
@@ -109,12 +107,13 @@ static struct redis_call call_of(struct scope *sc, struct redis *r, const struct
     const struct event *first = &events[0], *last = &events[count - 1];
     const char *collection = or_null(first->collection_id);
     long long user = (long long)first->user_id;
-    const char **argv = arena_array(&sc->arena, 14 + count, sizeof *argv);
+    const char **argv = arena_array(&sc->arena, 15 + count, sizeof *argv);
     int n = 0;
     argv[n++] = redis_key(sc, r, MESSAGE_STREAM, first->operation_id);
     argv[n++] = redis_key(sc, r, MESSAGE_STREAM_META, first->operation_id);
     argv[n++] = redis_key(sc, r, MESSAGE_USER_STREAM, user);
     argv[n++] = redis_key(sc, r, MESSAGE_EPOCH);
+    argv[n++] = redis_key(sc, r, MESSAGE_EPOCH_SERVER);
     argv[n++] = arena_printf(&sc->arena, "%d", last->attempt);
     argv[n++] = last->is_last ? "1" : "0";
     argv[n++] = random_hex(sc, EPOCH_BYTES);

@@ -44,10 +44,32 @@ void message_write(struct text *out, const struct event *event, const char *time
 #define MESSAGE_CHANNEL_USER "user:%lld"
 #define MESSAGE_CHANNEL_COLLECTION "collection:%s"
 #define MESSAGE_EPOCH "events:epoch"
+#define MESSAGE_EPOCH_SERVER "events:epoch:server"
 #define MESSAGE_CONTROL "control"
 #define MESSAGE_CONTROL_WORKER "control:%s"
 
-/* An event id: the epoch names one life of the Redis data set (a random value, set once with NX under events:epoch and
+/* Lua, for the scripts that write and read events: the epoch that stands now, which server the data set is on, and
+ * whether the keys say so already; nil when there is none. A data set that went back in time (a replica that was
+ * promoted without the last writes, a server that was started again from a snapshot) still holds its epoch, though
+ * events that people have seen are missing in it. Redis draws a new replication id at each such moment, so the epoch is
+ * bound to it. What was read again from the append-only file lost nothing when its process was killed: its epoch goes
+ * on. The new epoch follows from the old one, so that readers, who write nothing, find the same as the next writer. */
+#define MESSAGE_EPOCH_LUA                                                                                              \
+    "local function current_epoch(key, server_key)\n"                                                                  \
+    "  local epoch, known = redis.call('GET', key), redis.call('GET', server_key)\n"                                   \
+    "  local info = redis.pcall('INFO', 'replication')\n"                                                              \
+    "  local server = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''\n"                    \
+    "  if not epoch or #epoch > 16 or not string.find(epoch, '^[0-9a-f]+$') then return nil, server, false end\n"      \
+    "  if server == '' or known == server then return epoch, server, true end\n"                                       \
+    "  if not known then return epoch, server, false end\n"                                                            \
+    "  local older = string.match(info, 'master_replid2:(%x+)') or ''\n"                                               \
+    "  local disk = redis.pcall('INFO', 'persistence')\n"                                                              \
+    "  local is_logged = type(disk) == 'string' and string.find(disk, 'aof_enabled:1', 1, true)\n"                     \
+    "  if is_logged and string.find(older, '^0*$') then return epoch, server, false end\n"                             \
+    "  return string.sub(redis.sha1hex(epoch .. server), 1, 16), server, false\n"                                      \
+    "end\n"
+
+/* An event id: the epoch names one life of the Redis data set (a random value at first, kept under events:epoch and
  * carried by every id); `ms` and `seq` are the stream id. Equal on the operation's and the user's stream. */
 struct event_id {
     char epoch[17];

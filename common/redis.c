@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/message.h"
 #include "common/password.h"
+#include "common/sentinel.h"
 
 #include <ctype.h>
 #include <fcntl.h>
@@ -24,6 +25,7 @@ struct redis {
     char *host; /* or the path of a Unix socket */
     char *user, *password;
     char *prefix;
+    struct sentinels *sentinels; /* who is asked for host and port; NULL = they stand */
     int port, database, timeout_ms;
     bool is_unix;
     redisContext *context;
@@ -35,7 +37,7 @@ struct redis {
     } scripts[KNOWN_SCRIPTS];
 };
 
-static char *url_decoded(const char *s, size_t len)
+char *redis_url_decoded(const char *s, size_t len)
 {
     char *out = must_malloc(len + 1), *p = out;
     for (size_t i = 0; i < len; i++) {
@@ -56,10 +58,10 @@ static void parse_authority(struct redis *r, const char *s, size_t len)
     if (at) {
         const char *colon = memchr(s, ':', (size_t)(at - s));
         if (colon) {
-            r->user = colon > s ? url_decoded(s, (size_t)(colon - s)) : NULL;
-            r->password = url_decoded(colon + 1, (size_t)(at - colon - 1));
+            r->user = colon > s ? redis_url_decoded(s, (size_t)(colon - s)) : NULL;
+            r->password = redis_url_decoded(colon + 1, (size_t)(at - colon - 1));
         } else {
-            r->password = url_decoded(s, (size_t)(at - s));
+            r->password = redis_url_decoded(s, (size_t)(at - s));
         }
         len -= (size_t)(at + 1 - s);
         s = at + 1;
@@ -69,7 +71,7 @@ static void parse_authority(struct redis *r, const char *s, size_t len)
     const char *colon = end ? (end + 1 < s + len && end[1] == ':' ? end + 1 : NULL) : memchr(s, ':', len);
     const char *host = end ? s + 1 : s;
     size_t host_len = end ? (size_t)(end - s - 1) : colon ? (size_t)(colon - s) : len;
-    r->host = host_len ? url_decoded(host, host_len) : must_strdup("127.0.0.1");
+    r->host = host_len ? redis_url_decoded(host, host_len) : must_strdup("127.0.0.1");
     r->port = colon ? atoi(colon + 1) : DEFAULT_PORT;
 }
 
@@ -86,6 +88,8 @@ struct redis *redis_new(const struct redis_options *o)
         return r;
     }
     rest = rest ? rest + 3 : o->url;
+    if (sentinels_are_meant(o->url))
+        r->sentinels = sentinels_new(o->url);
     parse_authority(r, rest, strcspn(rest, "/?"));
     return r;
 }
@@ -102,6 +106,7 @@ void redis_free(struct redis *r)
     if (!r)
         return;
     disconnect(r);
+    sentinels_free(r->sentinels);
     free(r->host);
     free(r->user);
     free(r->password);
@@ -111,8 +116,12 @@ void redis_free(struct redis *r)
 
 struct redis_address redis_address(const struct redis *r)
 {
-    return (struct redis_address){
-        .host = r->host, .port = r->port, .is_unix = r->is_unix, .user = r->user, .password = r->password};
+    return (struct redis_address){.host = r->host,
+                                  .port = r->port,
+                                  .is_unix = r->is_unix,
+                                  .user = r->user,
+                                  .password = r->password,
+                                  .sentinels = r->sentinels};
 }
 
 const char *redis_key(struct scope *sc, const struct redis *r, const char *format, ...)
@@ -152,6 +161,12 @@ static bool set_up(struct redis *r, int argc, const char **argv)
     return is_ok;
 }
 
+static bool is_primary(struct redis *r)
+{
+    scoped(redisReply) *reply = redisCommand(r->context, "ROLE");
+    return redis_reply_is_primary(reply);
+}
+
 /* Nothing is owed to us between two commands: what can be read then is the end of a connection that the server (or
  * something in between) closed. Better seen now than after a command was sent, when nobody can tell whether it ran. */
 static bool is_alive(const struct redis *r)
@@ -168,8 +183,11 @@ static enum status connect_now(struct scope *sc, struct redis *r)
     if (clock_monotonic_ms() < r->retry_at_ms)
         return fail(sc, STATUS_UNAVAILABLE, "Redis is away");
     struct timeval timeout = as_timeval(r->timeout_ms);
-    r->context = r->is_unix ? redisConnectUnixWithTimeout(r->host, timeout)
-                            : redisConnectWithTimeout(r->host, r->port, timeout);
+    const char *host = r->host;
+    int port = r->port;
+    if (r->sentinels && sentinels_find_primary(sc, r->sentinels, r->timeout_ms, &host, &port) != STATUS_OK)
+        return give_up(sc, r, arena_strdup(&sc->arena, sc->problem_text));
+    r->context = r->is_unix ? redisConnectUnixWithTimeout(host, timeout) : redisConnectWithTimeout(host, port, timeout);
     if (!r->context)
         return give_up(sc, r, "no memory for a connection");
     if (r->context->err)
@@ -188,6 +206,9 @@ static enum status connect_now(struct scope *sc, struct redis *r)
     const char *select[] = {"SELECT", database};
     if (r->database > 0 && !set_up(r, 2, select))
         return give_up(sc, r, "the database cannot be selected");
+    /* The sentinels may not know yet that it is none any more. */
+    if (r->sentinels && !is_primary(r))
+        return give_up(sc, r, "the server that the sentinels named is no primary");
     r->pause_ms = 0;
     return STATUS_OK;
 }
@@ -195,13 +216,22 @@ static enum status connect_now(struct scope *sc, struct redis *r)
 /* Faults of the server's state pass; the others are ours. */
 static bool is_passing(const char *error)
 {
-    static const char *const kinds[] = {"LOADING", "READONLY", "OOM",      "MASTERDOWN", "NOREPLICAS",
-                                        "MISCONF", "BUSY",     "TRYAGAIN", "CLUSTERDOWN"};
+    static const char *const kinds[] = {"LOADING", "READONLY", "OOM",         "MASTERDOWN", "NOREPLICAS", "MISCONF",
+                                        "BUSY",    "TRYAGAIN", "CLUSTERDOWN", "UNBLOCKED",  "UNKILLABLE"};
+    /* Before version 7 an error within a script came wrapped: ERR Error running script (…): …: -OOM … */
+    const char *wrapped = strncmp(error, "ERR Error running script", 24) == 0 ? strstr(error, " -") : NULL;
+    const char *kind = wrapped ? wrapped + 2 : error;
     for (size_t i = 0; i < array_len(kinds); i++) {
-        if (strncmp(error, kinds[i], strlen(kinds[i])) == 0)
+        if (strncmp(kind, kinds[i], strlen(kinds[i])) == 0)
             return true;
     }
     return false;
+}
+
+/* The server is no longer the one to talk to: the next connection may find another one at the address. */
+static bool is_demoted(const char *error)
+{
+    return strstr(error, "READONLY") || strstr(error, "MASTERDOWN") || strncmp(error, "UNBLOCKED", 9) == 0;
 }
 
 static enum status take_reply(struct scope *sc, struct redis *r, void *reply, redisReply **out)
@@ -211,6 +241,8 @@ static enum status take_reply(struct scope *sc, struct redis *r, void *reply, re
         return give_up(sc, r, r->context->errstr[0] ? r->context->errstr : "no answer in time");
     r->heard_ms = clock_monotonic_ms();
     if (answer->type == REDIS_REPLY_ERROR) {
+        if (is_passing(answer->str) && is_demoted(answer->str))
+            return give_up(sc, r, answer->str);
         if (is_passing(answer->str))
             return fail(sc, STATUS_UNAVAILABLE, "Redis: %s", answer->str);
         return fail(sc, STATUS_INTERNAL, "Redis: %s", answer->str);

@@ -5,6 +5,7 @@
 #include "common/scope.h"
 
 #include <hiredis/hiredis.h>
+#include <string.h>
 
 static inline void redis_reply_free(redisReply *r)
 {
@@ -12,15 +13,25 @@ static inline void redis_reply_free(redisReply *r)
 }
 DEFINE_SCOPED(redisReply, redis_reply_free)
 
+/* Of an answer to ROLE, which may be NULL. */
+static inline bool redis_reply_is_primary(const redisReply *r)
+{
+    return r && r->type == REDIS_REPLY_ARRAY && r->elements > 0 && r->element[0]->type == REDIS_REPLY_STRING &&
+           strcmp(r->element[0]->str, "master") == 0;
+}
+
 struct redis;
+struct sentinels;
 
 struct redis_options {
-    const char *url;    /* redis://[user:password@]host[:port][/db], unix:///path; copied */
+    const char *url;    /* redis://[user:password@]host[:port][/db], unix:///path, common/sentinel.h's; copied */
     int database;       /* SELECTed after connecting, whatever the URL says */
     const char *prefix; /* REDIS_PREFIX, may be "" */
     int timeout_ms;     /* for connecting and for each command; 0 = 1000 */
 };
 
+/* Percent-decoded, to be freed. */
+char *redis_url_decoded(const char *s, size_t len);
 struct redis *redis_new(const struct redis_options *options);
 void redis_free(struct redis *r);
 /* Where the URL points, for a client of another kind (the relay's subscriber). The strings live as long as `r`. */
@@ -28,7 +39,8 @@ struct redis_address {
     const char *host; /* or the path of a Unix socket */
     int port;
     bool is_unix;
-    const char *user, *password; /* NULL = none */
+    const char *user, *password;       /* NULL = none */
+    const struct sentinels *sentinels; /* who knows host and port; NULL = they stand */
 };
 struct redis_address redis_address(const struct redis *r);
 /* The options' prefix + name, in the scope's arena: every key and channel goes through this. */

@@ -8,6 +8,9 @@
 #include <string.h>
 
 enum {
+    OUTAGE_ATTEMPTS = 50, /* that an outage of PostgreSQL may cost: about half an hour; then they count like others, as
+                             there are documents at which only PostgreSQL fails */
+    OUTAGE_DOUBLINGS = 5, /* of the pause between them, from 1 s */
     START_LIMIT_MS = 60000, /* of a child that is not ready yet */
     CRASH_PAUSE_MS = 1000,  /* before a child is started that died without a task */
     PATIENCE_MS = 50,       /* with an operation of a batch, before the others are given to others */
@@ -39,6 +42,17 @@ static void settle_end(struct supervisor *w, struct slot *slot, const struct tas
     struct hand_back give = hand_back_of(slot, end->is_counted, (enum error_class)end->class, end->reason);
     give.delay_seconds = end->delay_seconds;
     give.ended = end->ended <= ATTEMPT_HARD_LIMIT ? (enum attempt_end)end->ended : ATTEMPT_FAILED;
+    if (end->is_outage && slot->attempt < OUTAGE_ATTEMPTS) {
+        give.is_counted = false;
+        give.ended = ATTEMPT_HANDED_BACK;
+        give.delay_seconds = 1 << (slot->attempt < OUTAGE_DOUBLINGS ? slot->attempt : OUTAGE_DOUBLINGS);
+    }
+    if ((slot->stop == STOP_DRAIN || w->is_draining) && (end->class == ERROR_NONE || end->class == ERROR_TRANSIENT)) {
+        /* Stopped while something was away: neither is a fault of the operation's. */
+        give.is_counted = false;
+        give.ended = ATTEMPT_DRAINED;
+        give.delay_seconds = 0;
+    }
     if (end->outcome != TASK_COMPLETED && end->outcome != TASK_FAILED) {
         /* A statement that it was told to leave may still be at work in the server. */
         struct scope sc;
@@ -220,6 +234,8 @@ void watch_slot(struct supervisor *w, struct slot *slot, int64_t now)
         slot_kill(slot);
     if (slot->state != SLOT_BUSY)
         return;
+    if (is_database_away(w))
+        slot->heard_ms = now; /* it may wait for the same database, in a statement that nothing else ends */
     uint32_t item;
     if (slot_look(slot, &item) && now - slot->changed_ms > PATIENCE_MS)
         recall(w, slot, "it waited behind an operation that takes long");

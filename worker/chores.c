@@ -150,7 +150,9 @@ static void sweep(struct scope *sc, struct chores *c)
         return;
     const struct settle_stores stores = {.db = c->sweeper.db, .queue = c->queue, .events = c->events};
     int count = 0;
-    if (settle_sweep(sc, &stores, &count) != STATUS_OK)
+    int64_t since_ms = lease_since_outage_ms(c->lease);
+    if (settle_sweep(sc, &stores, since_ms < 0 ? -1 : (double)since_ms / 1000, c->settings->worker_lease_seconds,
+                     &count) != STATUS_OK)
         log_debug("sweep_failed", log_text("problem", sc->problem_text));
     if (count > 0)
         chores_remove_leftovers(c);

@@ -148,6 +148,10 @@ static bool take_many(struct supervisor *w, struct lane *lane, struct slot *slot
 static void take_held(struct supervisor *w, struct lane *lane)
 {
     struct slot *slot = free_slot(w, lane);
+    if (lane->held_count > 0 && !slot && !w->is_draining) {
+        put_back(w, lane); /* its child took a due row meanwhile, see find_due() */
+        return;
+    }
     if (lane->held_count == 0 || clock_monotonic_ms() < lane->try_at_ms || !slot || !may_take(w))
         return;
     if (lane->held_count == 1 ? take(w, lane, slot, lane->held[0]) : take_many(w, lane, slot))
@@ -269,13 +273,12 @@ static bool take_due(struct supervisor *w, const char *uuid, const char *queue)
     return false;
 }
 
-/* Without Redis the due rows themselves are the queue. */
+/* The due rows themselves are the queue of a worker that has children to spare. That is so without Redis, and when it
+ * answers and takes no pushes (out of memory, read-only): nobody sees from here which one, so it is not asked. */
 void find_due(struct supervisor *w)
 {
     int64_t now = clock_monotonic_ms();
-    if (now < w->find_at_ms || w->lanes[0].is_waiting || w->lanes[1].is_waiting || !may_take(w))
-        return;
-    if (redis_is_connected(w->lanes[0].redis) || redis_is_connected(w->lanes[1].redis))
+    if (now < w->find_at_ms || (!free_slot(w, &w->lanes[0]) && !free_slot(w, &w->lanes[1])) || !may_take(w))
         return;
     w->find_at_ms = now + w->settings->reconcile_seconds * 1000;
     struct scope sc;

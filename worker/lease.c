@@ -41,6 +41,8 @@ struct lease {
     int64_t renewed_ms; /* when the last renewal was sent, on our clock: the row's end is no earlier than this + the
                            lease */
     int64_t unbroken_since_ms;
+    bool is_outage;
+    int64_t outage_ended_ms; /* 0 = none was seen */
     int server_pid;
     const char *problem;
     int64_t complained_ms;
@@ -89,6 +91,9 @@ static void note_connection(struct scope *sc, struct lease *l, int64_t started_m
     bool is_late = l->renewed_ms && started_ms - l->renewed_ms > LATE_MS;
     if (pid != l->server_pid || is_late || now - started_ms > LATE_MS)
         l->unbroken_since_ms = now;
+    if (l->is_outage || (l->server_pid && pid != l->server_pid))
+        l->outage_ended_ms = now;
+    l->is_outage = false;
     l->server_pid = pid;
 }
 
@@ -106,8 +111,10 @@ static void set_problem(struct lease *l, const char *problem, const char *detail
     if (problem)
         complain(l, problem, details);
     l->problem = problem;
-    if (problem == NO_DATABASE)
+    if (problem == NO_DATABASE) {
         l->unbroken_since_ms = INT64_MAX;
+        l->is_outage = true;
+    }
 }
 
 static enum status register_row(struct scope *sc, struct lease *l)
@@ -410,6 +417,23 @@ int64_t lease_unbroken_ms(struct lease *l)
     int64_t now = clock_monotonic_ms();
     bool is_fresh = l->is_registered && now - l->renewed_ms < LATE_MS;
     int64_t ms = is_fresh && l->unbroken_since_ms != INT64_MAX ? now - l->unbroken_since_ms : 0;
+    pthread_mutex_unlock(&l->lock);
+    return ms;
+}
+
+bool lease_is_cut_off(struct lease *l)
+{
+    pthread_mutex_lock(&l->lock);
+    bool is_late = l->renewed_ms && clock_monotonic_ms() - l->renewed_ms > l->settings->worker_lease_seconds * 1000;
+    bool is_cut_off = l->problem == NO_DATABASE || is_late;
+    pthread_mutex_unlock(&l->lock);
+    return is_cut_off;
+}
+
+int64_t lease_since_outage_ms(struct lease *l)
+{
+    pthread_mutex_lock(&l->lock);
+    int64_t ms = l->outage_ended_ms ? clock_monotonic_ms() - l->outage_ended_ms : -1;
     pthread_mutex_unlock(&l->lock);
     return ms;
 }

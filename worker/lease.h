@@ -35,5 +35,9 @@ void lease_drain(struct lease *lease);
 void lease_describe(struct lease *lease, char **models, const char *device);
 /* For how long the connection has been unbroken and punctual: only then may other workers' leases be judged. */
 int64_t lease_unbroken_ms(struct lease *lease);
+/* PostgreSQL did not answer the last time. */
+bool lease_is_cut_off(struct lease *lease);
+/* Since when PostgreSQL answers again after an outage that this process saw; -1 = it saw none. */
+int64_t lease_since_outage_ms(struct lease *lease);
 /* Why not to be ready, a constant sentence; NULL = nothing is wrong. */
 const char *lease_problem(struct lease *lease);

@@ -76,6 +76,7 @@ struct task_end {
     uint32_t class;   /* enum error_class */
     uint32_t ended;   /* enum attempt_end, when given back */
     bool is_counted;  /* as a failure, when given back */
+    bool is_outage;   /* PostgreSQL was away: no fault of the operation's */
     double delay_seconds;
     double seconds, cpu_seconds, peak_bytes;
     char reason[REASON_BYTES]; /* fit for clients */

@@ -6,11 +6,16 @@
 #include <stdio.h>
 #include <string.h>
 
+bool is_database_away(const struct supervisor *w)
+{
+    return w->lease && lease_is_cut_off(w->lease);
+}
+
 /* A database that does not answer is asked once a turn: each try may take seconds, in which nothing else happens. */
 void pay(struct supervisor *w)
 {
     size_t kept = 0;
-    bool is_away = false;
+    bool is_away = is_database_away(w);
     for (size_t i = 0; i < w->owed_count; i++) {
         if (is_away) {
             w->owed[kept++] = w->owed[i];

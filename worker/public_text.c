@@ -42,11 +42,16 @@ static void hide_paths(struct scope *sc, const struct settings *settings, const 
     }
 }
 
+bool task_problem_is_of_database(const char *problem)
+{
+    return strncmp(problem, "PostgreSQL", 10) == 0 || strstr(problem, ": PostgreSQL");
+}
+
 const char *task_public_text(struct scope *sc, const struct settings *settings, enum status s, const char *text)
 {
     if (!text || !*text)
         return status_text(s);
-    if (strncmp(text, "PostgreSQL", 10) == 0 || strstr(text, ": PostgreSQL"))
+    if (task_problem_is_of_database(text))
         return s == STATUS_INTERNAL ? "the database refused a statement" : "the database does not answer";
     if (strncmp(text, "Redis", 5) == 0)
         return "Redis does not answer";

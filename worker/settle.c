@@ -156,12 +156,15 @@ static void terminate_workers(struct scope *sc, struct db *db, const PGresult *s
 }
 
 /* Model: sweep. */
-enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, int *out_operations)
+enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, double since_outage,
+                         int64_t lease_seconds, int *out_operations)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_begin(sc, stores->db);
     if (s == STATUS_OK)
-        s = db_run(sc, stores->db, SQL_WORKERS_SWEEP, &rows, db_number(sc, WORKERS_A_SWEEP));
+        s = db_run(sc, stores->db, SQL_WORKERS_SWEEP, &rows, db_number(sc, WORKERS_A_SWEEP),
+                   since_outage >= 0 ? arena_printf(&sc->arena, "%.3f", since_outage) : NULL,
+                   db_number(sc, lease_seconds));
     int count = s == STATUS_OK && db_text(rows, 0, "uuid") ? PQntuples(rows) : 0;
     struct given_back *all = arena_array(&sc->arena, (size_t)count + 1, sizeof *all);
     for (int r = 0; r < count && s == STATUS_OK; r++) {

@@ -29,8 +29,10 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
                              enum settled *out) must_check;
 
 /* Sweeps lapsed workers: their operations go back or fail. *out_operations: how many. Call it only after a whole lease
- * of unbroken connection. */
-enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, int *out_operations) must_check;
+ * of unbroken connection. `since_outage`: seconds since an outage of PostgreSQL that the caller saw, less than 0 =
+ * none; a worker that was not heard of since then is not taken for crashed. */
+enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, double since_outage,
+                         int64_t lease_seconds, int *out_operations) must_check;
 
 /* Ends the database sessions that an attempt may have left. */
 void settle_terminate(struct scope *sc, struct db *db, const char *task_id);

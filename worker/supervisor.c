@@ -19,6 +19,7 @@ enum {
     BATCH_LOOK_MS = 50, /* whether one of a batch takes long */
     STOP_GRACE_DRAIN_MS = 3000,
     STATEMENT_MS = 5000,
+    HOST_NAME_BYTES = 256,
 };
 
 /* ---- the end ---- */
@@ -159,7 +160,7 @@ static void one_turn(struct supervisor *w)
         pump(w, &w->lanes[l]);
     if (w->owed_count && now >= w->owed_at_ms)
         pay(w);
-    if (now >= w->check_at_ms)
+    if (now >= w->check_at_ms && !is_database_away(w))
         check_rows(w);
     if (now >= w->orphans_at_ms && !lease_problem(w->lease))
         check_orphans(w);
@@ -219,11 +220,28 @@ static void take_signals(struct supervisor *w)
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
+static bool is_any_address(const char *host)
+{
+    return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 || strcmp(host, "*") == 0;
+}
+
+/* "Every address" is none by which an API could reach this worker: then it is the machine's name, which a resolver must
+ * know. */
 static const char *own_url(struct supervisor *w)
 {
     const struct settings *s = w->settings;
     const char *host = s->worker_advertise_host && *s->worker_advertise_host ? s->worker_advertise_host
                                                                              : s->worker_host;
+    if (is_any_address(host)) {
+        char *name = arena_alloc(&w->life.arena, HOST_NAME_BYTES);
+        if (gethostname(name, HOST_NAME_BYTES) != 0)
+            snprintf(name, HOST_NAME_BYTES, "localhost");
+        name[HOST_NAME_BYTES - 1] = '\0';
+        log_warning("worker_address_guessed", log_text("host", name),
+                    log_text("hint", "WORKER_HOST listens on every address; set WORKER_ADVERTISE_HOST to the one by "
+                                     "which APIs reach this worker"));
+        host = name;
+    }
     bool is_v6 = strchr(host, ':') != NULL;
     return arena_printf(&w->life.arena, is_v6 ? "http://[%s]:%d" : "http://%s:%d", host, internal_http_port(w->http));
 }
@@ -315,6 +333,12 @@ int supervisor_run(const struct settings *settings)
             wait_for_something(w);
     }
     log_info("worker_ended", log_text("worker", w->worker_id));
+    if (w->lease && is_database_away(w)) {
+        /* Threads may hang in what they asked it. What is still owed is swept when the lease has lapsed. */
+        hide(w);
+        embedder_process_done(&w->embedder);
+        _exit(exit_status);
+    }
     tear_down(w);
     free(w);
     return exit_status;

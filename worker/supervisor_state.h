@@ -61,6 +61,10 @@ struct supervisor {
     char worker_id[64];
 };
 
+/* Whether the lease's own connection finds PostgreSQL away: nothing is asked of it then, as each try takes seconds in
+ * which nothing else happens. */
+bool is_database_away(const struct supervisor *w);
+
 /* owed.c: operations that are given back. What the database does not take now is owed, and paid later. */
 struct hand_back hand_back_of(const struct slot *slot, bool is_counted, enum error_class class, const char *reason);
 void give_back(struct supervisor *w, const struct hand_back *give);
@@ -90,7 +94,7 @@ void read_lane(struct supervisor *w, struct lane *lane);
 void pump(struct supervisor *w, struct lane *lane);
 /* Puts a UUID that was popped and cannot be used here to where it came from. */
 void put_back(struct supervisor *w, struct lane *lane);
-/* Without Redis the due rows themselves are the queue. */
+/* Takes due rows that no pop brought, while there are children to spare. */
 void find_due(struct supervisor *w);
 
 /* display.c: what others may see of this worker in Redis. */

@@ -580,6 +580,7 @@ static void judge(struct attempt *a)
                                .delay_seconds = verdict.delay_seconds};
     snprintf(a->end.reason, sizeof a->end.reason, "%s",
              s == STATUS_OK ? "" : task_public_text(&a->sc, task->settings, s, problem));
+    a->end.is_outage = s == STATUS_UNAVAILABLE && task_problem_is_of_database(problem);
     measure(task, &a->end);
 }
 
@@ -603,6 +604,7 @@ void attempt_not_recorded(struct attempt *a, enum status s)
     a->end.outcome = TASK_HAND_BACK;
     a->end.ended = ATTEMPT_FAILED;
     a->end.is_counted = true;
+    a->end.is_outage = s == STATUS_UNAVAILABLE || s == STATUS_TIMEOUT;
     a->end.class = status_class(s);
     a->end.delay_seconds = task_judge(s, &a->facts).delay_seconds;
     snprintf(a->end.reason, sizeof a->end.reason, "its end could not be recorded: %s", status_text(s));

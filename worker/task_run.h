@@ -23,6 +23,8 @@ struct task_host {
 void task_execute(const struct task_host *host, const char *operation_id, const char *task_id, const char *worker_id,
                   struct task_end *out);
 
+/* What went wrong is the database's matter, by the sentence of common/db.c. */
+bool task_problem_is_of_database(const char *problem);
 /* The sentence as it may leave the worker: no credentials, no path outside the source roots, nothing of the database's
  * own words. In the arena. */
 const char *task_public_text(struct scope *sc, const struct settings *settings, enum status s, const char *text);

@@ -3,11 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* KEYS: stream, epoch. ARGV: where to begin (exclusive), how many. Answer: epoch, whether the stream exists, its first
- * and last id, whether entries were trimmed, entries. */
-static const char read_script[] =
-    "local epoch = redis.call('GET', KEYS[2]) or ''\n"
-    "if redis.call('EXISTS', KEYS[1]) == 0 then return {epoch, 0, '', '', 0, {}} end\n"
+/* KEYS: stream, epoch, the server that it is bound to. ARGV: where to begin (exclusive), how many. Answer: epoch,
+ * whether the stream exists, its first and last id, whether entries were trimmed, entries, whether it holds the entry
+ * where to begin. */
+static const char read_script[] = MESSAGE_EPOCH_LUA
+    "local epoch = current_epoch(KEYS[2], KEYS[3]) or ''\n"
+    "if redis.call('EXISTS', KEYS[1]) == 0 then return {epoch, 0, '', '', 0, {}, 0} end\n"
     "local length, added, last = 0, -1, ''\n"
     "local info = redis.call('XINFO', 'STREAM', KEYS[1])\n"
     "for i = 1, #info, 2 do\n"
@@ -19,7 +20,8 @@ static const char read_script[] =
     "local trimmed = (added > length or (added < 0 and length >= 1000)) and 1 or 0\n"
     "local entries = {}\n"
     "if ARGV[2] ~= '0' then entries = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2]) end\n"
-    "return {epoch, 1, first and first[1] or '', last, trimmed, entries}\n";
+    "local has = #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])\n"
+    "return {epoch, 1, first and first[1] or '', last, trimmed, entries, has}\n";
 
 static bool parse_stream_id(const char *text, struct event_id *out)
 {
@@ -38,14 +40,15 @@ static enum status ask(struct scope *sc, struct redis *events, const char *strea
     const char *argv[] = {
         stream,
         redis_key(sc, events, MESSAGE_EPOCH),
+        redis_key(sc, events, MESSAGE_EPOCH_SERVER),
         arena_printf(&sc->arena, "%llu-%llu", (unsigned long long)after->ms, (unsigned long long)after->seq),
         arena_printf(&sc->arena, "%d", count),
     };
     scoped(redisReply) *reply = NULL;
-    enum status s = redis_script(sc, events, read_script, 2, array_len(argv), argv, NULL, &reply);
+    enum status s = redis_script(sc, events, read_script, 3, array_len(argv), argv, NULL, &reply);
     if (s != STATUS_OK)
         return s;
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 6 || reply->element[5]->type != REDIS_REPLY_ARRAY)
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 7 || reply->element[5]->type != REDIS_REPLY_ARRAY)
         return fail(sc, STATUS_INTERNAL, "Redis: an answer of another form");
     *out = reply;
     reply = NULL;
@@ -94,9 +97,10 @@ static bool is_zero(const struct event_id *id)
     return id->ms == 0 && id->seq == 0;
 }
 
-/* Whether entries after `after` are missing. */
+/* Whether entries after `after` are missing. `is_kept`: the stream holds that entry. One that is younger than the first
+ * and is not there was lost with others, whatever the epoch says. */
 static bool is_gap(const struct event_id *after, bool is_explicit, const struct history_page *page,
-                   const struct event_id *first, bool trimmed)
+                   const struct event_id *first, bool trimmed, bool is_kept)
 {
     if (after->epoch[0] && page->epoch[0] && strcmp(after->epoch, page->epoch) != 0)
         return true;
@@ -104,7 +108,7 @@ static bool is_gap(const struct event_id *after, bool is_explicit, const struct 
         return is_explicit && trimmed;
     if (!page->is_there)
         return is_explicit;
-    return trimmed && event_id_compare(after, first) < 0;
+    return event_id_compare(after, first) < 0 ? trimmed : !is_kept;
 }
 
 enum status history_read(struct scope *sc, struct redis *events, const char *stream, const struct event_id *after,
@@ -118,7 +122,7 @@ enum status history_read(struct scope *sc, struct redis *events, const char *str
     if (s != STATUS_OK || !reply)
         return s;
     take_head(out, reply, &first, &trimmed);
-    out->is_truncated = is_gap(after, is_explicit, out, &first, trimmed);
+    out->is_truncated = is_gap(after, is_explicit, out, &first, trimmed, reply->element[6]->integer > 0);
     scoped(redisReply) *whole = NULL;
     if (out->is_truncated && out->is_there) {
         s = ask(sc, events, stream, &beginning, HISTORY_PAGE_EVENTS, &whole);

@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/sentinel.h"
 
 #include <fcntl.h>
 #include <hiredis/adapters/libuv.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 2000, CONNECT_MS = 5000, SILENCE_MS = 15000 };
+enum { FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 2000, CONNECT_MS = 5000, SILENCE_MS = 15000, SENTINEL_MS = 1000 };
 
 struct subscriber {
     uv_loop_t *loop;
@@ -21,7 +22,10 @@ struct subscriber {
     redisAsyncContext *context;
     uv_timer_t pause;
     uv_getaddrinfo_t resolving;
-    bool is_resolving, is_up, is_stopped;
+    uv_work_t asking;  /* the sentinels */
+    char primary[256]; /* its host, and port below; "" = none knew; written beside the loop while is_asking */
+    int primary_port;
+    bool is_asking, is_resolving, is_up, is_stopped;
     int64_t pause_ms, heard_ms;
 };
 
@@ -50,7 +54,8 @@ static void note_lost(struct subscriber *s, const char *why)
     s->context = NULL;
     if (s->is_up) {
         s->is_up = false;
-        log_warning("relay_subscription_lost", log_text("reason", why));
+        if (!s->is_stopped)
+            log_warning("relay_subscription_lost", log_text("reason", why));
         s->events.on_lost(s->events.context);
     }
     try_later(s);
@@ -115,6 +120,13 @@ static void on_auth(redisAsyncContext *context, void *reply, void *unused)
         drop(context->data, "the user or password of REDIS_URL is refused");
 }
 
+static void on_role(redisAsyncContext *context, void *reply, void *unused)
+{
+    (void)unused;
+    if (context->data && reply && !redis_reply_is_primary(reply))
+        drop(context->data, "the server that the sentinels named is no primary");
+}
+
 static void on_connected(const redisAsyncContext *context, int status)
 {
     struct subscriber *s = context->data;
@@ -156,6 +168,8 @@ static void begin(struct subscriber *s, redisAsyncContext *context)
         redisAsyncCommand(context, on_auth, NULL, "AUTH %s %s", s->address.user, s->address.password);
     else if (s->address.password)
         redisAsyncCommand(context, on_auth, NULL, "AUTH %s", s->address.password);
+    if (s->address.sentinels)
+        redisAsyncCommand(context, on_role, NULL, "ROLE");
     redisAsyncCommand(context, on_reply, NULL, "SUBSCRIBE %s", s->channel);
 }
 
@@ -170,24 +184,57 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
     if (s->is_stopped)
         return;
     if (ip[0])
-        begin(s, redisAsyncConnect(ip, s->address.port));
+        begin(s, redisAsyncConnect(ip, s->address.sentinels ? s->primary_port : s->address.port));
     else
         try_later(s);
 }
 
 /* Names are looked up beside the loop: a name server that does not answer must not stop it. */
+static void resolve(struct subscriber *s, const char *host)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    s->is_resolving = uv_getaddrinfo(s->loop, &s->resolving, on_resolved, host, NULL, &hints) == 0;
+    if (!s->is_resolving)
+        try_later(s);
+}
+
+static void ask_sentinels(uv_work_t *asking)
+{
+    struct subscriber *s = asking->data;
+    struct scope sc;
+    scope_init(&sc, NULL);
+    const char *host = "";
+    if (sentinels_find_primary(&sc, s->address.sentinels, SENTINEL_MS, &host, &s->primary_port) != STATUS_OK)
+        log_debug("relay_connect_failed", log_text("reason", sc.problem_text));
+    snprintf(s->primary, sizeof s->primary, "%s", host);
+    scope_done(&sc);
+}
+
+static void on_asked(uv_work_t *asking, int status)
+{
+    struct subscriber *s = asking->data;
+    s->is_asking = false;
+    if (s->is_stopped)
+        return;
+    if (status == 0 && s->primary[0])
+        resolve(s, s->primary);
+    else
+        try_later(s);
+}
+
 static void connect_now(struct subscriber *s)
 {
-    if (s->is_stopped || s->context || s->is_resolving)
+    if (s->is_stopped || s->context || s->is_resolving || s->is_asking)
         return;
     if (s->address.is_unix) {
         begin(s, redisAsyncConnectUnix(s->address.host));
-        return;
+    } else if (s->address.sentinels) {
+        s->is_asking = uv_queue_work(s->loop, &s->asking, ask_sentinels, on_asked) == 0;
+        if (!s->is_asking)
+            try_later(s);
+    } else {
+        resolve(s, s->address.host);
     }
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    s->is_resolving = uv_getaddrinfo(s->loop, &s->resolving, on_resolved, s->address.host, NULL, &hints) == 0;
-    if (!s->is_resolving)
-        try_later(s);
 }
 
 enum status subscriber_new(struct scope *sc, uv_loop_t *loop, const struct redis_address *address, const char *channel,
@@ -204,6 +251,7 @@ enum status subscriber_new(struct scope *sc, uv_loop_t *loop, const struct redis
     s->events = *events;
     s->pause.data = s;
     s->resolving.data = s;
+    s->asking.data = s;
     connect_now(s);
     *out = s;
     return STATUS_OK;
@@ -240,6 +288,8 @@ void subscriber_stop(struct subscriber *s)
     s->is_stopped = true;
     if (s->is_resolving)
         uv_cancel((uv_req_t *)&s->resolving);
+    if (s->is_asking)
+        uv_cancel((uv_req_t *)&s->asking);
     drop(s, "stopped");
     uv_close((uv_handle_t *)&s->pause, NULL);
 }

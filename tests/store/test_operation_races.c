@@ -169,7 +169,7 @@ static void *sweep_some(void *argument)
     struct racer *r = argument;
     for (int i = 0; i < 20; i++) {
         scoped(PGresult) *rows = NULL;
-        if (db_run(&r->sc, r->db, SQL_WORKERS_SWEEP, &rows, "2") == STATUS_OK)
+        if (db_run(&r->sc, r->db, SQL_WORKERS_SWEEP, &rows, "2", NULL, "5") == STATUS_OK)
             r->won += db_text(rows, 0, "uuid") ? PQntuples(rows) : 0;
         else
             r->lost++;

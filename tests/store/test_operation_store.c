@@ -341,7 +341,7 @@ static void only_lapsed_workers_are_swept(void **state)
     assert_non_null(store_claim(lost.uuid, dead));
     store_sql("UPDATE workers SET expires_at = now() - interval '1 second' WHERE id = '%s'", dead);
     scoped(PGresult) *rows = NULL;
-    assert_ok(db_run(&store.sc, store.db, SQL_WORKERS_SWEEP, &rows, "10"));
+    assert_ok(db_run(&store.sc, store.db, SQL_WORKERS_SWEEP, &rows, "10", NULL, "5"));
     assert_int_equal(PQntuples(rows), 1);
     assert_string_equal(db_text(rows, 0, "uuid"), lost.uuid);
     assert_string_equal(status_of(lost.uuid), "pending");
@@ -353,6 +353,27 @@ static void only_lapsed_workers_are_swept(void **state)
     assert_int_equal(PQntuples(renewed), 0);
 }
 
+static void a_worker_that_was_stopped_or_fell_silent_in_an_outage_is_no_crash(void **state)
+{
+    (void)state;
+    struct operation_ref o = store_operation(store_user(), 0, OPERATION_NOOP);
+    static const char *const lapses[] = {"draining = true, expires_at = now() - interval '1 second'",
+                                         "expires_at = now() - interval '4 seconds'"};
+    for (size_t i = 0; i < array_len(lapses); i++) {
+        const char *worker = store_worker(60);
+        assert_non_null(store_claim(o.uuid, worker));
+        store_sql("UPDATE workers SET %s WHERE id = '%s'", lapses[i], worker);
+        assert_ok(db_run(&store.sc, store.db, SQL_WORKERS_SWEEP, NULL, "10", "8.5", "5"));
+        assert_string_equal(store_sql("SELECT status || failures FROM operations WHERE uuid = '%s'", o.uuid),
+                            "pending0");
+    }
+    const char *worker = store_worker(60); /* heard of after the outage: it died */
+    assert_non_null(store_claim(o.uuid, worker));
+    store_sql("UPDATE workers SET expires_at = now() - interval '1 second' WHERE id = '%s'", worker);
+    assert_ok(db_run(&store.sc, store.db, SQL_WORKERS_SWEEP, NULL, "10", "8.5", "5"));
+    assert_string_equal(store_sql("SELECT failures::text FROM operations WHERE uuid = '%s'", o.uuid), "1");
+}
+
 static void an_operation_whose_workers_keep_dying_fails_with_the_count(void **state)
 {
     (void)state;
@@ -361,7 +382,7 @@ static void an_operation_whose_workers_keep_dying_fails_with_the_count(void **st
         const char *worker = store_worker(60);
         assert_non_null(store_claim(o.uuid, worker));
         store_sql("UPDATE workers SET expires_at = now() - interval '1 second' WHERE id = '%s'", worker);
-        assert_ok(db_run(&store.sc, store.db, SQL_WORKERS_SWEEP, NULL, "10"));
+        assert_ok(db_run(&store.sc, store.db, SQL_WORKERS_SWEEP, NULL, "10", NULL, "5"));
     }
     assert_string_equal(status_of(o.uuid), "failed");
     assert_string_equal(store_sql("SELECT error_message FROM operations WHERE uuid = '%s'", o.uuid),
@@ -722,6 +743,7 @@ int main(void)
         cmocka_unit_test(hand_backs_are_free_and_failures_are_counted_to_the_limit),
         cmocka_unit_test(only_the_holder_hands_back_or_finishes),
         cmocka_unit_test(only_lapsed_workers_are_swept),
+        cmocka_unit_test(a_worker_that_was_stopped_or_fell_silent_in_an_outage_is_no_crash),
         cmocka_unit_test(an_operation_whose_workers_keep_dying_fails_with_the_count),
         cmocka_unit_test(progress_of_a_lost_attempt_is_not_written),
         cmocka_unit_test(a_running_operation_is_cancelled_and_names_its_worker),

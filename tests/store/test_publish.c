@@ -195,6 +195,21 @@ static void a_lost_data_set_shows_in_the_epoch(void **state)
     assert_int_equal(strlen(after.epoch), 16);
 }
 
+/* What a promotion or a restart from a snapshot looks like to the scripts: the keys name another server. */
+static void a_data_set_on_another_server_has_another_epoch(void **state)
+{
+    (void)state;
+    struct event_id before, after, later;
+    const struct event e = event_of(new_operation(), 1, "document_processed");
+    assert_ok(event_id_parse(publish(&e), &before));
+    assert_ok(redis_run(&store.sc, store.events, NULL, "SET %s %s",
+                        redis_key(&store.sc, store.events, MESSAGE_EPOCH_SERVER), "0123456789abcdef"));
+    assert_ok(event_id_parse(publish(&e), &after));
+    assert_string_not_equal(before.epoch, after.epoch);
+    assert_ok(event_id_parse(publish(&e), &later));
+    assert_string_equal(after.epoch, later.epoch);
+}
+
 static void an_event_that_redis_has_no_memory_for_changes_nothing(void **state)
 {
     (void)state;
@@ -309,6 +324,7 @@ int main(void)
         cmocka_unit_test(the_last_event_closes_a_stream_that_knows_a_newer_attempt),
         cmocka_unit_test(streams_are_bounded_and_kept_for_a_day),
         cmocka_unit_test(a_lost_data_set_shows_in_the_epoch),
+        cmocka_unit_test(a_data_set_on_another_server_has_another_epoch),
         cmocka_unit_test(an_event_that_redis_has_no_memory_for_changes_nothing),
         cmocka_unit_test(an_event_reaches_the_three_channels),
         cmocka_unit_test(a_refused_event_reaches_nobody),

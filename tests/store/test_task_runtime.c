@@ -228,7 +228,7 @@ static void the_operations_of_a_lapsed_worker_go_back_or_fail_and_those_of_a_liv
               last.worker);
     store_sql("DELETE FROM workers WHERE id = '%s'", orphan.worker);
     int count = 0;
-    assert_ok(settle_sweep(&store.sc, &stores, &count));
+    assert_ok(settle_sweep(&store.sc, &stores, -1, 5, &count));
     assert_int_equal(count, 3);
     assert_string_equal(status_of(&back), "pending");
     assert_string_equal(status_of(&orphan), "pending");
@@ -238,7 +238,7 @@ static void the_operations_of_a_lapsed_worker_go_back_or_fail_and_those_of_a_liv
                         "error|Initial indexing failed: its worker died 1 times, last because its lease lapsed");
     assert_string_equal(events_of(last.ref.uuid), "operation_failed");
     assert_int_equal(execute(&back).outcome, TASK_LOST);
-    assert_ok(settle_sweep(&store.sc, &stores, &count));
+    assert_ok(settle_sweep(&store.sc, &stores, -1, 5, &count));
     assert_int_equal(count, 0);
 }
 

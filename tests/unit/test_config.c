@@ -191,6 +191,27 @@ static void lists_are_trimmed_and_without_empty_items(void **state)
     assert_int_equal(count, 0);
 }
 
+static void a_url_of_sentinels_names_them_and_the_primary(void **state)
+{
+    (void)state;
+    setenv("REDIS_URL", "redis+sentinel://:secret@one:26379,[::1]:26380/main?sentinel_password=other", 1);
+    load(SETTING_API);
+}
+
+static void a_url_of_sentinels_without_a_primary_is_refused(void **state)
+{
+    (void)state;
+    setenv("REDIS_URL", "redis+sentinel://one:26379,two", 1);
+    expect_fault(SETTING_API, "REDIS_URL: names no primary");
+}
+
+static void a_url_of_sentinels_without_any_is_refused(void **state)
+{
+    (void)state;
+    setenv("REDIS_URL", "redis+sentinel:///main", 1);
+    expect_fault(SETTING_API, "REDIS_URL: names no sentinel");
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, start, finish)
 
 int main(void)
@@ -208,6 +229,9 @@ int main(void)
         test(concurrency_fits_the_machine_and_can_be_capped),
         test(help_and_page_list_the_settings_without_their_secrets),
         test(lists_are_trimmed_and_without_empty_items),
+        test(a_url_of_sentinels_names_them_and_the_primary),
+        test(a_url_of_sentinels_without_a_primary_is_refused),
+        test(a_url_of_sentinels_without_any_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

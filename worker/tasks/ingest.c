@@ -125,13 +125,13 @@ static enum status run_long(struct scope *sc, struct task *task, const char *sql
     if (s != STATUS_OK)
         return s;
     if (!PQsendQuery(conn, sql))
-        return fail(sc, STATUS_UNAVAILABLE, "the database went away");
+        return fail(sc, STATUS_UNAVAILABLE, "PostgreSQL: the connection broke");
     while (PQisBusy(conn)) {
         struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
         int n = poll(&p, 1, 500);
         task_heartbeat(task);
         if (n > 0 && !PQconsumeInput(conn))
-            return fail(sc, STATUS_UNAVAILABLE, "the database went away");
+            return fail(sc, STATUS_UNAVAILABLE, "PostgreSQL: the connection broke");
         s = task_check(sc, task);
         if (s != STATUS_OK) {
             db_disconnect(task->db); /* with client_connection_check_interval the server stops too */
