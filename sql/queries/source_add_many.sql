@@ -1,5 +1,5 @@
 -- source_add for requests that arrived together: one statement, one durable commit, each with its own row. Who gets no row (unknown collection, not
--- this user's, busy, in no state for it) was not accepted, and the caller asks for it alone; an error takes all of them back, and the caller asks for
+-- this user's, not ready) was not accepted, and the caller asks for it alone; an error takes all of them back, and the caller asks for
 -- each alone. Waits for nobody longer than 100 ms, so that one locked collection does not hold up the others. In the order of the collections'
 -- numbers, so that two such statements cannot wait for each other. No collection comes twice.
 -- $1 JSON list of {n, collection, user_id, source_type, source_path, source_config, additional_config}, $2 max attempts, $3 queue of those
@@ -9,10 +9,11 @@ WITH asked AS (
         source_config jsonb, additional_config jsonb)
     WHERE set_config('lock_timeout', '100ms', true) IS NOT NULL
 ), wanted AS (
-    SELECT a.*, c.id AS collection_id, c.queue, c.owner_id, c.is_public FROM asked a JOIN collections c ON c.uuid = a.collection
-    WHERE c.owner_id = a.user_id AND c.deleted_at IS NULL AND c.status IN ('pending', 'ready') AND NOT EXISTS (
-        SELECT FROM operations o WHERE o.collection_id = c.id AND o.mutates AND o.status IN ('pending', 'processing'))
-    ORDER BY c.id
+    SELECT a.*, c.* FROM asked a CROSS JOIN LATERAL (
+        SELECT c.id AS collection_id, c.queue, c.owner_id, c.is_public FROM collections c
+        WHERE c.uuid = a.collection AND c.owner_id = a.user_id AND c.deleted_at IS NULL AND c.status = 'ready'
+        OFFSET 0) c -- keeps the planner, who takes the list to be long, from reading the whole table
+    ORDER BY c.collection_id
 ), source AS (
     INSERT INTO sources (collection_id, source_type, source_path, source_config)
     SELECT w.collection_id, w.source_type, w.source_path, w.source_config FROM wanted w
@@ -27,7 +28,7 @@ WITH asked AS (
     RETURNING id, uuid, collection_id, collection_uuid, user_id, type, status, queue, attempt, config, created_at
 ), taken AS (
     UPDATE collections c SET status = 'processing', status_message = NULL, updated_at = now()
-    FROM operation o WHERE c.id = o.collection_id AND c.status IN ('pending', 'ready') AND c.deleted_at IS NULL
+    WHERE c.id = ANY (ARRAY(SELECT o.collection_id FROM operation o)) AND c.status = 'ready' AND c.deleted_at IS NULL
     RETURNING c.id
 )
 SELECT w.n, o.uuid AS id, o.uuid, o.collection_uuid AS collection_id, o.collection_uuid, o.type, o.status, o.queue, o.attempt, o.config,
