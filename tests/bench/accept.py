@@ -14,7 +14,7 @@ import subprocess
 
 KINDS = ("bare", "operation", "statement", "api")
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-COUNTS = {1: 1000, 8: 4000, 32: 12000}
+COUNTS = {1: 1000, 8: 8000, 32: 16000}
 TICK_US = 1_000_000 / os.sysconf("SC_CLK_TCK")
 UUID = "00000000-0000-4000-8000-"
 
