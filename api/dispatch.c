@@ -18,27 +18,42 @@ static const char *bearer_token(struct request *r)
     return *value ? value : NULL;
 }
 
-static enum status check_access(struct request *r)
+/* What was found out for a request that shows the same token a moment ago. */
+static bool is_known_user(struct request *r, const struct request *known, const char *token)
+{
+    const char *other = known ? bearer_token((struct request *)known) : NULL;
+    if (!other || strcmp(other, token) != 0)
+        return false;
+    r->user = known->user;
+    r->user.username = arena_strdup(&r->sc->arena, known->user.username);
+    return true;
+}
+
+static enum status check_access(struct request *r, const struct request *known)
 {
     if (r->route->access == ACCESS_ANYONE || r->route->access == ACCESS_PROBE)
         return STATUS_OK;
     const char *token = bearer_token(r);
     if (!token)
         return fail(r->sc, STATUS_UNAUTHENTICATED, "Not authenticated");
-    enum status s = auth_check(r->sc, r->api->settings, r->db, token, &r->user);
+    enum status s = STATUS_OK;
+    if (!is_known_user(r, known, token))
+        s = auth_check(r->sc, r->api->settings, r->db, token, &r->user);
     if (s == STATUS_OK && r->route->access == ACCESS_SUPERUSER && !r->user.is_superuser)
         return fail(r->sc, STATUS_FORBIDDEN, "Only a superuser may do this");
     return s;
 }
 
-static enum status run(struct request *r, cJSON **out_json)
+enum status dispatch_admit(struct request *r, const struct request *known)
 {
-    enum status s = check_access(r);
+    (void)FAULT(REQUEST_READ, r->path);
+    enum status s = check_access(r, known);
     if (s == STATUS_OK)
         s = limit_check(r);
     if (s == STATUS_OK && r->route->request_schema)
-        s = schema_read_body(r, r->route->request_schema, out_json);
-    return s == STATUS_OK ? r->route->handler(r) : s;
+        s = schema_read_body(r, r->route->request_schema, &r->parsed);
+    r->is_admitted = s == STATUS_OK;
+    return s;
 }
 
 static void log_fault(const struct request *r, enum status s)
@@ -52,15 +67,12 @@ static void log_fault(const struct request *r, enum status s)
                     log_text("status", status_name(s)), log_text("problem", r->sc->problem_text));
 }
 
-void dispatch(struct request *r)
+void dispatch_finish(struct request *r, enum status s)
 {
-    scoped(cJSON) *json = NULL;
-    (void)FAULT(REQUEST_READ, r->path);
-    enum status s = run(r, &json);
     (void)FAULT(BEFORE_ANSWER, r->path);
+    cJSON_Delete(r->parsed);
+    r->parsed = NULL;
     r->json = NULL;
-    if (r->db)
-        db_rollback(r->db); /* whatever the handler left open */
     if (s != STATUS_OK) {
         log_fault(r, s);
         if (r->reply.http != status_http(s))
@@ -70,4 +82,14 @@ void dispatch(struct request *r)
         log_fault(r, s);
         reply_error(r, s);
     }
+}
+
+void dispatch(struct request *r)
+{
+    enum status s = r->is_admitted ? STATUS_OK : dispatch_admit(r, NULL);
+    if (s == STATUS_OK)
+        s = r->route->handler(r);
+    if (r->db)
+        db_rollback(r->db); /* whatever the handler left open */
+    dispatch_finish(r, s);
 }

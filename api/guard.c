@@ -59,12 +59,17 @@ enum status guard_busy(struct request *r, const struct collection *c, const char
     return fail(r->sc, STATUS_CONFLICT, "%s: another operation was in progress on this collection; try again", what);
 }
 
-void guard_accepted(struct request *r, const struct operation_ref *o)
+void guard_note_accepted(const struct request *r, const struct operation_ref *o)
 {
     metrics_add(METRIC_OPERATIONS, o->type, "accepted", 1);
     log_info("operation_accepted", log_text("operation", o->uuid), log_text("type", o->type),
              log_text("queue", o->queue), log_text("collection", *o->collection_uuid ? o->collection_uuid : NULL),
              log_int("user", r->user.id), log_text("correlation_id", r->sc->trace_id));
+}
+
+void guard_accepted(struct request *r, const struct operation_ref *o)
+{
+    guard_note_accepted(r, o);
     operation_store_push(r->sc, r->queue, o);
 }
 

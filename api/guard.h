@@ -15,6 +15,8 @@ enum status guard_owned(struct request *r, const char *uuid, struct collection *
  * `what` begins the sentence: "Cannot add a source". */
 enum status guard_busy(struct request *r, const struct collection *c, const char *what);
 
+/* Counts and logs what is committed. */
+void guard_note_accepted(const struct request *r, const struct operation_ref *o);
 /* After the commit that accepted an operation: counts it and pushes it to its queue. */
 void guard_accepted(struct request *r, const struct operation_ref *o);
 

@@ -3,6 +3,7 @@
 #include "api/address.h"
 #include "api/dispatch.h"
 #include "api/router.h"
+#include "api/together.h"
 #include "common/clock.h"
 #include "common/listen.h"
 #include "common/log.h"
@@ -37,6 +38,8 @@ enum {
     DATABASE_TIMEOUT_MS = 5000,
     REDIS_TIMEOUT_MS = 100,
     METRICS_STACK_BYTES = 256 << 10,
+    GROUPS_AT_ONCE = 2,  /* while two commit, others gather */
+    GATHER_MOST_MS = 50, /* unless they are held up: then further threads help */
 };
 
 struct server {
@@ -51,7 +54,10 @@ struct server {
     _Atomic int64_t body_bytes; /* kept of all requests */
     pthread_mutex_t lock;       /* guards the queue */
     pthread_cond_t has_work;
-    struct server_connection *first, **last;
+    struct queue {
+        struct server_connection *first, **last;
+    } alone, together;
+    int groups; /* running */
     int64_t waiting;
     bool is_stopping;
 };
@@ -72,6 +78,7 @@ struct server_connection {
     size_t received_bytes;
     int64_t started_us;
     int64_t queued_ms;
+    bool may_gather;
     unsigned http;
     struct MHD_Response *response;
     struct server_connection *next;
@@ -234,36 +241,80 @@ static enum MHD_Result send_error(struct server_connection *c, enum status s)
 
 /* ---- the queue and its threads ---- */
 
+static void put(struct queue *q, struct server_connection *c)
+{
+    c->next = NULL;
+    *q->last = c;
+    q->last = &c->next;
+}
+
+static struct server_connection *take(struct queue *q)
+{
+    struct server_connection *c = q->first;
+    if (c)
+        q->first = c->next;
+    if (!q->first)
+        q->last = &q->first;
+    return c;
+}
+
+/* Under the lock: whether a thread may take those that gather. */
+static bool is_gathered(const struct server *server)
+{
+    const struct server_connection *c = server->together.first;
+    return c && (server->groups < GROUPS_AT_ONCE || server->is_stopping ||
+                 clock_monotonic_ms() - c->queued_ms > GATHER_MOST_MS);
+}
+
 static bool enqueue(struct server *server, struct server_connection *c)
 {
     pthread_mutex_lock(&server->lock);
     bool has_room = server->waiting < server->api->settings->api_queue && !server->is_stopping;
     if (has_room) {
-        c->next = NULL;
-        *server->last = c;
-        server->last = &c->next;
+        put(c->may_gather ? &server->together : &server->alone, c);
         server->waiting++;
-        pthread_cond_signal(&server->has_work);
+        if (!c->may_gather || is_gathered(server))
+            pthread_cond_signal(&server->has_work);
     }
     pthread_mutex_unlock(&server->lock);
     return has_room;
 }
 
-/* NULL when the server stops and the queue is empty. */
-static struct server_connection *dequeue(struct server *server)
+/* One that was in the queue already and is to be run by itself. */
+static void enqueue_again(struct server *server, struct server_connection *c)
+{
+    c->may_gather = false;
+    pthread_mutex_lock(&server->lock);
+    put(&server->alone, c);
+    server->waiting++;
+    pthread_cond_signal(&server->has_work);
+    pthread_mutex_unlock(&server->lock);
+}
+
+/* One request, or several that gathered; 0 when the server stops and the queue is empty. */
+static size_t dequeue(struct server *server, struct server_connection *out[TOGETHER_MOST])
+{
+    size_t count = 0;
+    pthread_mutex_lock(&server->lock);
+    while (!server->alone.first && !is_gathered(server) && !server->is_stopping)
+        pthread_cond_wait(&server->has_work, &server->lock);
+    if (is_gathered(server)) {
+        while (count < TOGETHER_MOST && server->together.first)
+            out[count++] = take(&server->together);
+        server->groups++;
+    } else if (server->alone.first) {
+        out[count++] = take(&server->alone);
+    }
+    server->waiting -= (int64_t)count;
+    pthread_mutex_unlock(&server->lock);
+    return count;
+}
+
+static void end_group(struct server *server)
 {
     pthread_mutex_lock(&server->lock);
-    while (!server->first && !server->is_stopping)
-        pthread_cond_wait(&server->has_work, &server->lock);
-    struct server_connection *c = server->first;
-    if (c) {
-        server->first = c->next;
-        if (!server->first)
-            server->last = &server->first;
-        server->waiting--;
-    }
+    server->groups--;
     pthread_mutex_unlock(&server->lock);
-    return c;
 }
 
 struct handler {
@@ -292,7 +343,14 @@ static void handler_close(struct handler *h)
     redis_free(h->events);
 }
 
-static void run_request(struct server *server, struct handler *h, struct server_connection *c)
+static void answer(struct server_connection *c)
+{
+    make_response(c);
+    MHD_resume_connection(c->mhd); /* from here on it belongs to the library's thread */
+}
+
+/* False: it has been answered. */
+static bool begin_run(struct server *server, struct handler *h, struct server_connection *c)
 {
     struct request *r = &c->request;
     int64_t now = clock_monotonic_ms();
@@ -300,20 +358,58 @@ static void run_request(struct server *server, struct handler *h, struct server_
     r->queue = h->queue;
     r->events = h->events;
     r->sc->deadline_ms = now + REQUEST_SECONDS * 1000;
-    if (now - c->queued_ms > WAIT_SECONDS * 1000 || server->is_stopping)
-        reply_error(r, fail(r->sc, STATUS_BUSY, "it waited too long for a handler thread"));
-    else
-        dispatch(r);
-    make_response(c);
-    MHD_resume_connection(c->mhd); /* from here on it belongs to the library's thread */
+    if (now - c->queued_ms <= WAIT_SECONDS * 1000 && !server->is_stopping)
+        return true;
+    reply_error(r, fail(r->sc, STATUS_BUSY, "it waited too long for a handler thread"));
+    answer(c);
+    return false;
+}
+
+static void run_alone(struct server *server, struct handler *h, struct server_connection *c)
+{
+    if (!begin_run(server, h, c))
+        return;
+    dispatch(&c->request);
+    answer(c);
+}
+
+static void run_together(struct server *server, struct handler *h, struct server_connection **all, size_t count)
+{
+    struct request *list[TOGETHER_MOST];
+    bool is_done[TOGETHER_MOST] = {false};
+    struct together t;
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!begin_run(server, h, all[i]))
+            continue;
+        list[left] = &all[i]->request;
+        all[left++] = all[i];
+    }
+    if (left == 0)
+        return;
+    together_run(&t, list, left, is_done);
+    for (size_t i = 0; i < left; i++) {
+        if (is_done[i])
+            answer(all[i]);
+        else
+            enqueue_again(server, all[i]);
+    }
+    together_push(&t, h->queue);
 }
 
 static void *handle_requests(void *cls)
 {
     struct server *server = cls;
     struct handler h = handler_open(server->api->settings);
-    for (struct server_connection *c; (c = dequeue(server));)
-        run_request(server, &h, c);
+    struct server_connection *taken[TOGETHER_MOST];
+    for (size_t count; (count = dequeue(server, taken)) > 0;) {
+        if (!taken[0]->may_gather) {
+            run_alone(server, &h, taken[0]);
+            continue;
+        }
+        run_together(server, &h, taken, count);
+        end_group(server);
+    }
     handler_close(&h);
     return NULL;
 }
@@ -510,6 +606,7 @@ static enum MHD_Result on_complete(struct server_connection *c)
         return send_response(c);
     }
     c->queued_ms = clock_monotonic_ms();
+    c->may_gather = together_may(r);
     MHD_suspend_connection(c->mhd);
     if (enqueue(c->server, c))
         return MHD_YES;
@@ -564,6 +661,7 @@ static void on_done(void *cls, struct MHD_Connection *connection, void **state, 
     if (c->response)
         MHD_destroy_response(c->response);
     forget_body(c);
+    cJSON_Delete(c->request.parsed);
     text_free(&c->request.reply.body);
     text_free(&c->request.reply.invalid);
     if (c->has_begun)
@@ -627,7 +725,8 @@ enum status server_start(struct scope *sc, struct api *api, struct server **out)
 {
     struct server *server = must_calloc(1, sizeof *server);
     server->api = api;
-    server->last = &server->first;
+    server->alone.last = &server->alone.first;
+    server->together.last = &server->together.first;
     scope_init(&server->sc, NULL);
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->has_work, NULL);

@@ -37,6 +37,11 @@ static struct operation_ref ref_of(struct scope *sc, const PGresult *rows, int r
     return o;
 }
 
+struct operation_ref operation_store_ref(struct scope *sc, const PGresult *rows, int row)
+{
+    return ref_of(sc, rows, row);
+}
+
 /* ---- accept ---- */
 
 /* Model: accept. */
@@ -85,6 +90,50 @@ enum status operation_store_add_source(struct scope *sc, struct db *db, const st
     return STATUS_OK;
 }
 
+static size_t write_additions(struct text *t, const struct source_addition *all, size_t count)
+{
+    size_t written = 0;
+    json_open(t, NULL, '[');
+    for (size_t i = 0; i < count; i++) {
+        if (!all[i].collection_uuid)
+            continue;
+        json_open(t, NULL, '{');
+        json_int(t, "n", (int64_t)i);
+        json_text(t, "collection", all[i].collection_uuid);
+        json_int(t, "user_id", all[i].user_id);
+        json_text(t, "source_type", all[i].type);
+        json_text(t, "source_path", all[i].path);
+        json_raw(t, "source_config", all[i].config_json);
+        json_raw(t, "additional_config", all[i].additional_json ? all[i].additional_json : "{}");
+        json_close(t, '}');
+        written++;
+    }
+    json_close(t, ']');
+    return written;
+}
+
+/* The server said no and lives on: its transaction is undone. */
+static bool is_undone(const struct db *db)
+{
+    const char *state = db_sqlstate(db);
+    return *state && strncmp(state, "57P", 3) != 0 && strncmp(state, "08", 2) != 0;
+}
+
+enum status operation_store_add_sources(struct scope *sc, struct db *db, const struct source_addition *all,
+                                        size_t count, PGresult **out_rows, bool *out_is_settled)
+{
+    const struct operation_kind *kind = operation_kind(OPERATION_APPEND);
+    scoped_text list = {0};
+    *out_is_settled = true;
+    if (write_additions(&list, all, count) == 0)
+        return STATUS_OK;
+    int retries = kind->retries >= 0 ? kind->retries : all[0].default_retries;
+    enum status s = db_run_kept(sc, db, SQL_SOURCE_ADD_MANY, out_rows, list.data, db_number(sc, 1 + retries),
+                                kind->queue);
+    *out_is_settled = s == STATUS_OK || is_undone(db);
+    return s;
+}
+
 enum status operation_store_active(struct scope *sc, struct db *db, int64_t collection_id, const char **out_uuid)
 {
     scoped(PGresult) *rows = NULL;
@@ -112,6 +161,29 @@ void operation_store_push(struct scope *sc, struct redis *queue_redis, const str
     }
     (void)FAULT(AFTER_PUSH, o->uuid);
     scope_done(&own);
+}
+
+void operation_store_push_all(struct scope *sc, struct redis *queue_redis, const struct operation_ref *all,
+                              size_t count)
+{
+    const char *argv[2 + PUSHED_AT_ONCE];
+    for (size_t from = 0, next; from < count; from = next) {
+        int argc = 0;
+        argv[argc++] = "LPUSH";
+        argv[argc++] = redis_key(sc, queue_redis, "queue:%s", all[from].queue);
+        for (next = from; next < count && argc < (int)array_len(argv) && strcmp(all[next].queue, all[from].queue) == 0;
+             next++)
+            argv[argc++] = all[next].uuid;
+        bool is_pushed = !FAULT(AFTER_COMMIT_BEFORE_PUSH, all[from].uuid) &&
+                         redis_run_argv(sc, queue_redis, NULL, argc, argv, NULL) == STATUS_OK;
+        if (!is_pushed)
+            metrics_add(METRIC_PUSH_FAILURES, NULL, NULL, (int)(next - from));
+        for (size_t i = from; i < next; i++)
+            log_at(is_pushed ? LOG_INFO : LOG_WARNING, is_pushed ? "operation_pushed" : "operation_not_pushed",
+                   log_text("operation", all[i].uuid), log_text("queue", all[i].queue),
+                   log_text("problem", is_pushed ? NULL : sc->problem_text));
+        (void)FAULT(AFTER_PUSH, all[from].uuid);
+    }
 }
 
 /* ---- cancel, settle, audit ---- */

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "common/db.h"
-#include "common/operation.h"
 #include "common/message.h"
+#include "common/operation.h"
 #include "common/redis.h"
 
 /* What follows an operation wherever it goes: enough to publish its events. Strings in the arena. */
@@ -44,12 +44,23 @@ struct source_addition {
 };
 enum status operation_store_add_source(struct scope *sc, struct db *db, const struct source_addition *a,
                                        struct operation_ref *out, PGresult **out_rows) must_check;
+/* The same for several at once, in one statement (not in a transaction): all[i] without a collection_uuid is left out;
+ * no collection may come twice. *out_rows has a row for each that was accepted, with `n` = its index; NULL when there
+ * was nothing to ask. Who has none must be asked for alone to learn why. When it fails, *out_is_settled tells that
+ * certainly nothing was accepted, so that each may be tried alone; otherwise nobody knows. */
+enum status operation_store_add_sources(struct scope *sc, struct db *db, const struct source_addition *all,
+                                        size_t count, PGresult **out_rows, bool *out_is_settled) must_check;
+/* What a row of operation_store_add_sources() is to a queue. */
+struct operation_ref operation_store_ref(struct scope *sc, const PGresult *rows, int row);
 /* UUID of the operation that holds a collection; STATUS_NOT_FOUND = none. */
 enum status operation_store_active(struct scope *sc, struct db *db, int64_t collection_id,
                                    const char **out_uuid) must_check;
 /* After the commit: best effort, at most 100 ms (the time-out that `queue_redis` was made with). Counts a failure; the
  * reconciler repairs it. */
 void operation_store_push(struct scope *sc, struct redis *queue_redis, const struct operation_ref *o);
+/* The same for several: one command for those of a queue. */
+void operation_store_push_all(struct scope *sc, struct redis *queue_redis, const struct operation_ref *all,
+                              size_t count);
 
 /* STATUS_CONFLICT when it is already finished. In the caller's transaction, which also settles the collection's status
  * (operation_store_settle_collection). */

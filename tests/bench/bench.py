@@ -11,6 +11,8 @@ import time
 import urllib.parse
 import urllib.request
 
+import accept
+
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 RUN = os.environ["BENCH_RUN"]
 URL = os.environ["OPSTREAM_URL"]
@@ -100,50 +102,16 @@ def bench_start():
     row("API: resident memory when idle", f"{statistics.median(sizes):.1f} MB")
 
 
-def pgbench(seconds):
-    script = os.path.join(RUN, "insert.sql")
-    with open(script, "w") as file:
-        file.write("INSERT INTO bench_row (uuid, body) VALUES (gen_random_uuid(), 'a row of about the size of an operation, a hundred bytes or so of text in it');\n")
-    sql("CREATE TABLE IF NOT EXISTS bench_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, uuid uuid NOT NULL, body text, created_at timestamptz DEFAULT now())")
-    out = subprocess.run([os.environ["PGBENCH"], "-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", str(seconds), "-f", script, DATABASE], capture_output=True, text=True, check=True)
-    return float(next(line.split("=")[1].split()[0] for line in out.stdout.splitlines() if line.startswith("tps")))
-
-
-def accept(folder, user_id, connections, seconds, prefix):
-    uuids = sql(f"INSERT INTO collections (name, owner_id, embedding_model, status) SELECT '{prefix}' || i, {user_id}, 'all-MiniLM-L6-v2', 'ready'"
-                f" FROM generate_series(1, {seconds * 6000}) i RETURNING uuid")
-    sql("VACUUM ANALYZE collections; CHECKPOINT")
-    out = subprocess.run([os.environ["BENCH_ACCEPT"], URL.rsplit(":", 1)[1], Api.token, folder, str(connections), str(seconds)],
-                         input=uuids, capture_output=True, text=True, check=False)
-    if out.returncode:
-        sys.exit("bench: " + out.stderr)
-    sys.stderr.write(out.stderr)
-    accepted, took, refused, median, slow = out.stdout.split()
-    # What was accepted is thrown away, so that the worker does not do it.
-    sql(f"TRUNCATE operations CASCADE; DELETE FROM sources WHERE collection_id IN (SELECT id FROM collections WHERE name LIKE '{prefix}%');"
-        f" DELETE FROM collections WHERE name LIKE '{prefix}%'")
-    subprocess.run(["redis-cli", "-u", os.environ["REDIS_URL"], "--no-auth-warning", "-n", os.environ.get("REDIS_QUEUE_DB", "1"), "flushdb"], capture_output=True, check=True)
-    return int(accepted) / float(took), int(refused), int(median) / 1000, int(slow) / 1000
-
-
 def bench_accept(folder, user_id):
-    """Alternating with pgbench on the same server, the worker asleep."""
+    """With the worker asleep: what is accepted is thrown away, so that nobody does it."""
+    def flush():
+        subprocess.run(["redis-cli", "-u", os.environ["REDIS_URL"], "--no-auth-warning", "-n", os.environ.get("REDIS_QUEUE_DB", "1"), "flushdb"],
+                       capture_output=True, check=True)
     os.kill(int(os.environ["WORKER_PID"]), signal.SIGSTOP)
     try:
-        rates, commits = [], []
-        for i in range(3):
-            commits.append(pgbench(4))
-            rates.append(accept(folder, user_id, 8, 4, f"accept{i} "))
-        wide = accept(folder, user_id, 32, 4, "wide ")
+        accept.run(accept.Bench(RUN, ROOT, URL, Api.token, folder, user_id, sql), row, flush)
     finally:
         os.kill(int(os.environ["WORKER_PID"]), signal.SIGCONT)
-    rate, commit = statistics.median(r[0] for r in rates), statistics.median(commits)
-    row("PostgreSQL alone: one-row transactions, 8 clients", f"{commit:.0f} /s", "pgbench, fsync on, same server and run")
-    row("API: operations accepted, 8 connections", f"{rate:.0f} /s", f"{rate / commit:.2f} of the above; p50 {rates[0][2]:.1f} ms, p99 {rates[0][3]:.1f} ms")
-    row("API: operations accepted, 32 connections", f"{wide[0]:.0f} /s", f"p50 {wide[2]:.1f} ms, p99 {wide[3]:.1f} ms")
-    refused = sum(r[1] for r in rates) + wide[1]
-    if refused:
-        row("API: requests refused meanwhile", str(refused))
 
 
 def push_noops(count):

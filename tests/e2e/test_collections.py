@@ -1,12 +1,13 @@
 """Collections and sources over REST, the API alone: what a worker would do is put into the database by hand."""
 import concurrent.futures
 import os
+import uuid
 
 import pytest
 
 from support import rows
 from support.client import Client
-from support.stack import Stack
+from support.stack import Stack, wait_for
 
 FIELDS = {"id", "name", "description", "owner_id", "vector_store_name", "embedding_model", "quantization", "chunk_size", "chunk_overlap", "chunking_strategy",
           "chunking_config", "is_public", "metadata", "default_reranker_id", "extraction_config", "created_at", "updated_at", "document_count", "vector_count",
@@ -241,6 +242,41 @@ def test_of_fifty_simultaneous_sources_exactly_one_is_accepted(api, me):
     accepted = next(a for a in answers if a.status == 202).json["id"]
     assert all(accepted in a.json["detail"] for a in answers if a.status == 409)
     assert me.must("GET", f"/api/v2/collections/{made['id']}/sources")["total"] == 1
+
+
+def test_of_sources_that_arrive_together_each_keeps_its_own_outcome(api, me):
+    """Whoever is refused, replayed or held up must not change what becomes of the others of its statement."""
+    other = Client.registered(api.apis[0].url)
+    good = [rows.ready_collection(api, me)["id"] for _ in range(12)]
+    keyed, busy, foreign = (rows.ready_collection(api, who)["id"] for who in (me, me, other))
+    first = me.add_source(busy, api.roots)["id"]
+    wanted = [(one, letters(api), {}, 202) for one in good]
+    wanted += [(keyed, letters(api), {"Idempotency-Key": "together"}, 202)] * 2
+    wanted += [(busy, letters(api), {}, 409), (foreign, letters(api), {}, 403), (str(uuid.uuid4()), letters(api), {}, 404), (good[0], "relative", {}, 400)]
+    with concurrent.futures.ThreadPoolExecutor(len(wanted)) as pool:
+        answers = list(pool.map(lambda w: me.ask("POST", f"/api/v2/collections/{w[0]}/sources", {"source_path": w[1]}, headers=w[2]), wanted))
+    assert [a.status for a in answers] == [w[3] for w in wanted]
+    assert first in answers[14].json["detail"]
+    assert answers[12].json["id"] == answers[13].json["id"]
+    accepted = {a.json["id"]: a.json["collection_id"] for a in answers if a.status == 202}
+    assert len(accepted) == 13 and sorted(accepted.values()) == sorted(good + [keyed])
+    for collection_id in good + [keyed]:
+        assert me.show(collection_id)["status"] == "processing"
+        assert me.must("GET", f"/api/v2/collections/{collection_id}/sources")["total"] == 1
+    waiting = queued(api, "default")
+    assert all(waiting.count(one) == 1 for one in accepted)
+
+
+def test_a_locked_collection_does_not_hold_up_sources_of_others(api, me):
+    locked, *free = (rows.ready_collection(api, me)["id"] for _ in range(9))
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        holder = pool.submit(api.sql, "BEGIN; SELECT id FROM collections WHERE uuid = :'v1' FOR UPDATE; SELECT pg_sleep(3); ROLLBACK", locked)
+        wait_for("the lock", lambda: api.sql_value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'") == "1")
+        held = pool.submit(me.ask, "POST", f"/api/v2/collections/{locked}/sources", {"source_path": letters(api)})
+        answers = list(pool.map(lambda one: (me.ask("POST", f"/api/v2/collections/{one}/sources", {"source_path": letters(api)}), holder.done()), free))
+        holder.result()
+        assert held.result().status == 202
+    assert all(answer.status == 202 and not was_late for answer, was_late in answers)
 
 
 def test_a_collection_in_error_takes_no_source(api, me):
