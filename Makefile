@@ -106,10 +106,13 @@ check: setup ## format, static analysis, builds by gcc and clang
 format: ## reformat the C sources
 	@find api common sql tests worker -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' | xargs clang-format -i
 
-.PHONY: bench fuzz chaos
+.PHONY: bench bench-queue fuzz chaos
 bench: setup ## measurements that a person runs
 	@$(QUIET_MAKE) all $(BENCH)
 	@scripts/bench.sh
+bench-queue: setup ## the worker beside BullMQ, Sidekiq, asynq, River and Celery (BENCH_PEERS=bullmq,asynq chooses)
+	@$(QUIET_MAKE) all
+	@OPSTREAM_RUN_DIR=build/bench-queue BENCH_PARTS=queue BENCH_PEERS=$${BENCH_PEERS:-all} scripts/bench.sh
 fuzz: setup ## a short run of every fuzzer
 	@scripts/fuzz.sh
 chaos: setup ## break a running stack at random moments and check what is left (SEED= ROUNDS= MINUTES= FAULTS=a,b)
