@@ -18,10 +18,10 @@ from ours import Opstream
 PARTS = os.environ.get("BENCH_QUEUE_PARTS", "throughput latency memory recovery").split()
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 PEERS = [name for name in os.environ.get("BENCH_PEERS", "none").split(",") if name]
-SECONDS_A_RUN = 4
+SECONDS_A_RUN = 3
 TRIAL = 400
 LATENCY = (400, 100)
-IDLE = (24, 4)
+IDLE = (20, 4)
 SERVER_SETTINGS = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_compression", "shared_buffers", "commit_delay")
 
 
@@ -65,6 +65,12 @@ class Results:
                 run = getattr(run, name) if hasattr(run, "_fields") else run.get(name)
             values.append(run)
         return spread(values)
+
+    def ratio(self, own, who):
+        """How many times as fast as `who` is `own`, each compared within one turn only: the machine's other work comes and goes."""
+        def rate(contender, turn):
+            return statistics.median(run["rate"] for run in self.runs[contender.key]["throughput"] if run["turn"] == turn)
+        return spread([rate(own, turn) / rate(who, turn) for turn in range(ROUNDS)])
 
     def total(self, who, name):
         return sum(run.get(name, 0) for runs in self.runs.get(who.key, {}).values() for run in runs)
@@ -110,7 +116,7 @@ def measure_throughput(bench, order, results):
             counts[who.key] = job_count(bench, who)
     for turn in range(ROUNDS):
         for who in order:
-            run = who.throughput(bench, counts[who.key])
+            run = {"turn": turn, "load": os.getloadavg()[0], **who.throughput(bench, counts[who.key])}
             results.add(who, "throughput", run)
             print(f"  {turn + 1}/{ROUNDS}  {who.key:<38} {run['rate']:>9,.0f} /s  {run['cpu_us']:>7.0f} µs", flush=True)
 
@@ -120,7 +126,7 @@ def measure_latency(bench, order, results):
     for turn in range(ROUNDS):
         for what, (count, rate), who_all in (("busy", LATENCY, order if turn == 0 else once), ("idle", IDLE, once)):
             for who in who_all:
-                run = who.latency(bench, count, rate)
+                run = {"turn": turn, "load": os.getloadavg()[0], **who.latency(bench, count, rate)}
                 results.add(who, what, run)
                 print(f"  {turn + 1}/{ROUNDS}  {who.key:<38} at {rate:>3} /s: p50 {run['p50']:>8.2f} ms, p99 {run['p99']:>8.2f} ms", flush=True)
 
@@ -132,18 +138,19 @@ def table(rows):
     print(flush=True)
 
 
-def show(who_all, results):
+def show(who_all, own, results):
     if "throughput" in PARTS:
-        print("\nThroughput, median (least–most) of the runs; CPU time in µs an operation\n")
-        table([("", "a second", "worker", "PostgreSQL", "Redis", "busy RSS MB", "PSS MB", "lost", "doubled")] + [
-            (who.key, shown(results.of(who, "throughput", "rate")), *(shown(results.of(who, "throughput", name)) for name in ("cpu_us", "postgres_us", "redis_us")),
-             shown(results.of(who, "throughput", "busy", "rss_mb"), 1), shown(results.of(who, "throughput", "busy", "pss_mb"), 1),
+        print("\nThroughput, median (least–most) of the runs; CPU time in µs an operation; `once`: pages that its processes share counted once")
+        print(f"  ours = {own.key}; `ours / it`: rates of the same turn\n")
+        table([("", "a second", "ours / it", "worker", "PostgreSQL", "Redis", "busy RSS MB", "once MB", "lost", "doubled")] + [
+            (who.key, shown(results.of(who, "throughput", "rate")), shown(results.ratio(own, who), 2), *(shown(results.of(who, "throughput", name)) for name in ("cpu_us", "postgres_us", "redis_us")),
+             shown(results.of(who, "throughput", "busy", "rss_mb"), 1), shown(results.of(who, "throughput", "busy", "once_mb"), 1),
              str(results.total(who, "lost")), str(results.total(who, "doubled"))) for who in who_all])
     if "latency" in PARTS:
         print("From enqueued to started, ms; memory before the first job, MB\n")
-        table([("", "p50 at 100/s", "p99 at 100/s", "p50 at 4/s", "p99 at 4/s", "idle RSS", "idle PSS")] + [
+        table([("", "p50 at 100/s", "p99 at 100/s", "p50 at 4/s", "p99 at 4/s", "idle RSS", "once")] + [
             (who.key, *(shown(results.of(who, what, name), 2) for what in ("busy", "idle") for name in ("p50", "p99")),
-             *(shown(results.of(who, "busy", "idle", name), 1) for name in ("rss_mb", "pss_mb"))) for who in who_all])
+             *(shown(results.of(who, "busy", "idle", name), 1) for name in ("rss_mb", "once_mb"))) for who in who_all])
         for who in who_all:
             if results.of(who, "busy", "done_p50"):
                 print(f"  {who.key}: from the push to completed at 100/s: p50 {shown(results.of(who, 'busy', 'done_p50'), 2)}, p99 {shown(results.of(who, 'busy', 'done_p99'), 2)} ms")
@@ -151,13 +158,11 @@ def show(who_all, results):
 
 def measure_memory(bench):
     print("\nThe worker when idle, 1 slot, MB\n")
-    rows = Opstream(1).idle_memory(bench)
+    rows, together = Opstream(1).idle_memory(bench)
     table([("", "RSS", "PSS", "private", "threads")] + [(role, *(f"{size:.1f}" for size in sizes[:3]), str(sizes[3])) for role, *sizes in rows])
-    own = [row for row in rows if row[0] != "embedder"]
-    total = {"supervisor": {"rss": own[0][1], "pss": own[0][2], "private": own[0][3]},
-             "all": {name: sum(row[i] for row in own) for i, name in enumerate(("rss", "pss", "private"), 1)}}
-    print(f"  without the embedder: PSS {total['all']['pss']:.1f} MB, private {total['all']['private']:.1f} MB; the supervisor alone: PSS {total['supervisor']['pss']:.1f} MB")
-    return {"processes": rows, **total}
+    print(f"  without the embedder: PSS {together.pss_mb:.1f} MB, with shared pages counted once {together.once_mb:.1f} MB; the supervisor alone: PSS {rows[0][2]:.1f} MB,"
+          f" RSS {rows[0][1]:.1f} MB")
+    return {"processes": rows, "without_embedder": together._asdict()}
 
 
 def measure_recovery(bench):
@@ -169,6 +174,10 @@ def measure_recovery(bench):
     found["child: noticed"], found["child: runs again"] = [noticed for noticed, _ in child], [again for _, again in child]
     table([("", "median (least–most)", "all")] + [(what, shown(spread(times), 3), " ".join(f"{t:.3f}" for t in times)) for what, times in found.items()])
     return found
+
+
+def plain(run):
+    return {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in run.items()}
 
 
 def processor():
@@ -184,21 +193,23 @@ def main():
     report = {"date": datetime.date.today().isoformat(), "processor": processor(), "cores": os.cpu_count(), "kernel": platform.release(),
               "servers": bench.server_settings(), "rounds": ROUNDS}
     print(f"The queue on {report['cores']} cores ({report['processor']}), Linux {report['kernel']}")
-    print("  " + ", ".join(f"{name} {value}" for name, value in report["servers"].items()), flush=True)
+    print("  " + ", ".join(f"{name} {value}" for name, value in report["servers"].items()))
+    print(f"  load average {os.getloadavg()[0]:.1f}: above 1, other work takes part and figures are lower than they could be", flush=True)
     others, report["left_out"] = ([], {}) if PEERS in ([], ["none"]) else peers.installed(PEERS)
     report["versions"] = {peer.name: peer.version for peer in others if peer.version}
     if report["versions"]:
         print("  " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()), flush=True)
     results = Results()
     if "throughput" in PARTS or "latency" in PARTS:
-        order = in_turn(others, best_slots(bench))
+        own = best_slots(bench)
+        order = in_turn(others, own)
         who_all = list({who.key: who for who in order}.values())
         if "throughput" in PARTS:
             measure_throughput(bench, order, results)
         if "latency" in PARTS:
             measure_latency(bench, order, results)
-        show(who_all, results)
-        report["runs"] = results.runs
+        show(who_all, own[-1], results)
+        report["runs"] = {who: {what: [plain(run) for run in runs] for what, runs in of.items()} for who, of in results.runs.items()}
     if "memory" in PARTS:
         report["memory"] = measure_memory(bench)
     if "recovery" in PARTS:

@@ -11,7 +11,7 @@ import urllib.parse
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 TICKS = os.sysconf("SC_CLK_TCK")
-Memory = collections.namedtuple("Memory", "rss_mb pss_mb processes")
+Memory = collections.namedtuple("Memory", "rss_mb pss_mb once_mb processes")
 
 
 def stop_here(sentence):
@@ -53,14 +53,27 @@ def cpu_seconds(pids):
 
 
 def memory(pids):
-    rss = pss = 0
+    """RSS counts a shared page once a process, PSS divides it by all processes of the machine that map it, `once` counts it once: what these
+    processes would hold if they were alone, as in a container of their own."""
+    rss = pss = anonymous = 0
+    files = {}
     for pid in pids:
-        for line in read(f"/proc/{pid}/smaps_rollup").splitlines():
-            if line.startswith("Rss:"):
-                rss += int(line.split()[1])
-            elif line.startswith("Pss:"):
-                pss += int(line.split()[1])
-    return Memory(rss / 1024, pss / 1024, len(pids))
+        where, held = None, 0
+        for line in read(f"/proc/{pid}/smaps").splitlines():
+            name, _, rest = line.partition(":")
+            if name == "Rss":
+                held = int(rest.split()[0])
+                rss += held
+            elif name == "Pss":
+                pss += int(rest.split()[0])
+            elif name == "Anonymous":
+                own = int(rest.split()[0])
+                anonymous += own
+                files[where] = max(files.get(where, 0), held - own)
+            elif "-" in line.split(" ", 1)[0]:
+                fields = line.split()
+                where = fields[2], fields[3], fields[4]  # offset, device and inode
+    return Memory(rss / 1024, pss / 1024, (anonymous + sum(files.values())) / 1024, len(pids))
 
 
 def start(argv, env, log, cwd=None):
@@ -133,8 +146,9 @@ class Sql:
     MARK = "--answered--"
 
     def __init__(self, url):
+        env = {**os.environ, "PGOPTIONS": "-c client_min_messages=warning"}
         self.child = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url],
-                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
     def __call__(self, statement):
         self.child.stdin.write(f"{statement};\n\\echo {self.MARK}\n")

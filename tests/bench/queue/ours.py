@@ -158,12 +158,12 @@ class Opstream:
                 "lost": count - len(rows), "doubled": sum(int(row[3]) > 1 for row in rows)}
 
     def idle_memory(self, bench):
-        """By process: (role, RSS, PSS, private, threads), in MB."""
+        """By process: (role, RSS, PSS, private, threads), in MB; and Memory of all but the embedder."""
         self.empty(bench)
         worker = self.begin(bench)
         try:
             time.sleep(3)
-            return [(self.role(pid), *self.sizes(pid)) for pid in tree(worker.pid)]
+            return [(self.role(pid), *self.sizes(pid)) for pid in tree(worker.pid)], memory(self.processes(worker))
         finally:
             self.kill(worker)
 
