@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -68,9 +69,13 @@ class Results:
 
     def ratio(self, own, who):
         """How many times as fast as `who` is `own`, each compared within one turn only: the machine's other work comes and goes."""
-        def rate(contender, turn):
-            return statistics.median(run["rate"] for run in self.runs[contender.key]["throughput"] if run["turn"] == turn)
-        return spread([rate(own, turn) / rate(who, turn) for turn in range(ROUNDS)])
+        def rates(contender):
+            by_turn = {}
+            for run in self.runs.get(contender.key, {}).get("throughput", []):
+                by_turn.setdefault(run["turn"], []).append(run["rate"])
+            return {turn: statistics.median(values) for turn, values in by_turn.items()}
+        ours, theirs = rates(own), rates(who)
+        return spread([ours[turn] / theirs[turn] for turn in ours if turn in theirs])
 
     def total(self, who, name):
         return sum(run.get(name, 0) for runs in self.runs.get(who.key, {}).values() for run in runs)
@@ -185,7 +190,34 @@ def processor():
         return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "?")
 
 
+def compare(bench, others, report):
+    results, own = Results(), best_slots(bench)
+    order = in_turn(others, own)
+    try:
+        if "throughput" in PARTS:
+            measure_throughput(bench, order, results)
+        if "latency" in PARTS:
+            measure_latency(bench, order, results)
+    finally:
+        show(list({who.key: who for who in order}.values()), own[-1], results)
+        report["runs"] = {who: {what: [plain(run) for run in runs] for what, runs in of.items()} for who, of in results.runs.items()}
+
+
+def measure(bench, others, report):
+    if "throughput" in PARTS or "latency" in PARTS:
+        compare(bench, others, report)
+    if "memory" in PARTS:
+        report["memory"] = measure_memory(bench)
+    if "recovery" in PARTS:
+        report["recovery"] = measure_recovery(bench)
+
+
+def interrupt(_number, _frame):
+    raise KeyboardInterrupt
+
+
 def main():
+    signal.signal(signal.SIGTERM, interrupt)
     begun = time.monotonic()
     if not os.environ.get("BENCH_RUN"):
         stop_here("run it with: make bench-queue")
@@ -199,21 +231,11 @@ def main():
     report["versions"] = {peer.name: peer.version for peer in others if peer.version}
     if report["versions"]:
         print("  " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()), flush=True)
-    results = Results()
-    if "throughput" in PARTS or "latency" in PARTS:
-        own = best_slots(bench)
-        order = in_turn(others, own)
-        who_all = list({who.key: who for who in order}.values())
-        if "throughput" in PARTS:
-            measure_throughput(bench, order, results)
-        if "latency" in PARTS:
-            measure_latency(bench, order, results)
-        show(who_all, own[-1], results)
-        report["runs"] = {who: {what: [plain(run) for run in runs] for what, runs in of.items()} for who, of in results.runs.items()}
-    if "memory" in PARTS:
-        report["memory"] = measure_memory(bench)
-    if "recovery" in PARTS:
-        report["recovery"] = measure_recovery(bench)
+    try:
+        measure(bench, others, report)
+    except KeyboardInterrupt:
+        report["interrupted"] = True
+        print("  interrupted: what was measured until then is kept", flush=True)
     with open(os.path.join(ROOT, "build", "bench-queue.json"), "w", encoding="utf-8") as file:
         json.dump(report, file, indent=1, ensure_ascii=False)
     print(f"\n  {time.monotonic() - begun:.0f} s; every run is in build/bench-queue.json")
