@@ -257,6 +257,10 @@ def all_peers():
 def installed(wanted):
     """Those of the wanted names that can run here; a plain sentence for each that cannot."""
     here, refused = [], {}
+    names = {peer.name: None for peer in all_peers()}
+    unknown = [name for name in wanted if name not in names and wanted != ["all"]]
+    if unknown:
+        stop_here(f"BENCH_PEERS names {', '.join(unknown)}; there are {', '.join(names)}, all and none")
     for peer in all_peers():
         if (wanted != ["all"] and peer.name not in wanted) or peer.name in refused:
             continue
