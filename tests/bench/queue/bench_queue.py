@@ -99,6 +99,7 @@ def job_count(bench, who):
         count = int(min(who.most, max(TRIAL, run["rate"] * SECONDS_A_RUN)))
         if count < 4 * TRIAL:
             break
+    count = max(count, who.least)
     return count - count % 100
 
 

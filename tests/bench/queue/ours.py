@@ -19,7 +19,7 @@ def words_of(pid):
 
 
 class Opstream:
-    name, variant, most = "opstream", "durable rows", 100000
+    name, least, most = "opstream", 400, 100000
 
     def __init__(self, slots):
         self.slots = slots
@@ -114,11 +114,11 @@ class Opstream:
         bench.sql("CHECKPOINT")
         worker = self.begin(bench)
         try:
-            servers = bench.servers_cpu()
+            servers, before = bench.servers_cpu(), cpu_seconds(self.processes(worker))
             self.push(bench, uuids)
             self.wait_for_end(bench, bench.patience)
             pids = self.processes(worker)
-            cpu, busy = cpu_seconds(pids), memory(pids)
+            cpu, busy = cpu_seconds(pids) - before, memory(pids)
             servers = [after - before for after, before in zip(bench.servers_cpu(), servers)]
         finally:
             self.kill(worker)

@@ -46,9 +46,8 @@ def install_once(name, files, work):
 
 
 class Peer:
-    """One queue with one configuration. `most` bounds a throughput run's jobs."""
-    needs_database = False
-    most = 100000
+    """One queue with one configuration. A throughput run has `least` to `most` jobs: so many that what interprets or compiles code has warmed up."""
+    least, most = 5000, 100000
 
     def __init__(self, name, variant, slots, version=""):
         self.name, self.variant, self.slots, self.version = name, variant, slots, version
@@ -93,12 +92,14 @@ class Peer:
         rows = [line.split() for line in read(self.record).splitlines()]
         return [(int(number), int(enqueued), int(started)) for number, enqueued, started in (row for row in rows if len(row) == 3)]
 
-    def wait_for(self, count, seconds):
-        """All jobs, or as many as there are once nothing has come for a while."""
+    def wait_for(self, count, seconds, on_first=lambda done: None):
+        """All jobs, or as many as there are once nothing has come for a while. on_first is told how many are done when that is first seen."""
         have, changed = 0, time.monotonic()
         limit = changed + seconds
         while time.monotonic() < limit:
             now = read(self.record).count("\n")
+            if now and not have:
+                on_first(now)
             if now >= count:
                 return
             if now != have:
@@ -112,8 +113,12 @@ class Peer:
         self.produce(count)
         servers = bench.servers_cpu()
         worker = self.begin()
+        started_up = []  # the CPU time of starting, and the jobs that were done by then
+
+        def on_first(done):
+            started_up.append((cpu_seconds(tree(worker.pid)), done))
         try:
-            self.wait_for(count, bench.patience)
+            self.wait_for(count, bench.patience, on_first)
             time.sleep(0.2)
             pids = tree(worker.pid)
             cpu, busy = cpu_seconds(pids), memory(pids)
@@ -125,7 +130,8 @@ class Peer:
         if not starts:
             stop_here(f"{self.name} ran no job; the end of its log:\n{tail(self.log)}")
         numbers = {number for number, _, _ in lines}
-        return {"rate": steady_rate(starts, starts), "count": count, "cpu_us": cpu * 1e6 / len(lines), "postgres_us": servers[0] * 1e6 / len(lines),
+        before, done = started_up[0] if started_up and started_up[0][1] < len(lines) else (0, 0)
+        return {"rate": steady_rate(starts, starts), "count": count, "cpu_us": (cpu - before) * 1e6 / (len(lines) - done), "postgres_us": servers[0] * 1e6 / len(lines),
                 "redis_us": servers[1] * 1e6 / len(lines), "busy": busy, "lost": count - len(numbers), "doubled": len(lines) - len(numbers)}
 
     def warm(self):
@@ -215,7 +221,7 @@ class GoPeer(Peer):
 
 
 class River(GoPeer):
-    needs_database = True
+    least = 3000
 
     def prepare(self, bench):
         super().prepare(bench)
@@ -227,6 +233,8 @@ class River(GoPeer):
 
 
 class Celery(Peer):
+    least = 1000
+
     def install(self):
         def work(folder):
             python = os.path.join(folder, "venv", "bin", "python")
