@@ -108,10 +108,13 @@ check-model: setup ## the model of the protocol, by spin (under a minute)
 format: ## reformat the C sources
 	@find api common sql tests worker -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' | xargs clang-format -i
 
-.PHONY: bench fuzz chaos chaos-short
+.PHONY: bench bench-queue fuzz chaos chaos-short
 bench: setup ## measurements that a person runs
 	@$(QUIET_MAKE) all $(BENCH)
 	@scripts/bench.sh
+bench-queue: setup ## the worker beside BullMQ, Sidekiq, asynq, River and Celery (BENCH_PEERS=bullmq,asynq chooses)
+	@$(QUIET_MAKE) all
+	@OPSTREAM_RUN_DIR=build/bench-queue BENCH_PARTS=queue BENCH_PEERS=$${BENCH_PEERS:-all} scripts/bench.sh
 fuzz: setup ## a short run of every fuzzer
 	@scripts/fuzz.sh
 chaos: setup ## walk all fault points, then 1,000 random kills under load (SEED= KILLS= MINUTES= PART= FAULTS= POINTS= ROUND=)
