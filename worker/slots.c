@@ -88,7 +88,7 @@ void slot_forget_task(struct slot *slot)
     slot->operation_id[0] = slot->task_id[0] = '\0';
     slot->stop = STOP_NONE;
     slot->kill_at_ms = 0;
-    slot->tasks_done += slot->items ? (int)slot->item_count : 1;
+    slot->tasks_done++; /* a batch counts as one: each of its operations does next to nothing */
     forget_items(slot);
     enter(slot, SLOT_READY);
 }

@@ -89,6 +89,19 @@ static void announce(struct scope *sc, const struct task_host *host, struct grou
                   log_text("problem", sc->problem_text));
 }
 
+static void flush(struct tally *t);
+
+/* One that the database refuses does not take the others with it. */
+static void flush_each(struct tally *t)
+{
+    struct group all = t->group;
+    for (size_t i = 0; i < all.count; i++) {
+        t->group = (struct group){.items = {all.items[i]}, .count = 1};
+        flush(t);
+    }
+    t->group.count = 0;
+}
+
 static void flush(struct tally *t)
 {
     const struct task_host *host = t->host;
@@ -101,6 +114,11 @@ static void flush(struct tally *t)
     enum status s = FAULT(BEFORE_BATCH_END, g->items[0]->task.operation_id) ? STATUS_UNAVAILABLE
                                                                             : commit(&sc, host, g, &rows);
     (void)FAULT(AFTER_BATCH_END, g->items[0]->task.operation_id);
+    if (s != STATUS_OK && s != STATUS_UNAVAILABLE && s != STATUS_TIMEOUT && g->count > 1) {
+        scope_done(&sc);
+        flush_each(t);
+        return;
+    }
     if (s == STATUS_OK)
         announce(&sc, host, g, rows);
     for (size_t i = 0; i < g->count; i++) {
