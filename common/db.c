@@ -23,6 +23,7 @@ struct db {
     int statement_timeout_ms;
     int connect_timeout_seconds;
     bool (*should_stop)(void *context); /* asked while an answer is waited for */
+    bool is_waiting;                    /* it is being asked */
     void *context;
     PGconn *conn;
     bool in_transaction;      /* db_begin was called: a broken connection must not be replaced unnoticed */
@@ -86,9 +87,19 @@ void db_rename(struct db *db, const char *application_name)
     db->application_name = must_strdup(application_name);
 }
 
-bool db_is_in_transaction(const struct db *db)
+bool db_is_busy(const struct db *db)
 {
-    return db->in_transaction;
+    return db->in_transaction || db->is_waiting;
+}
+
+static bool has_to_give_up(struct db *db)
+{
+    if (!db->should_stop)
+        return false;
+    db->is_waiting = true;
+    bool stop = db->should_stop(db->context);
+    db->is_waiting = false;
+    return stop;
 }
 
 void db_on_wait(struct db *db, bool (*should_stop)(void *context), void *context)
@@ -278,7 +289,7 @@ static enum status await_result(struct scope *sc, struct db *db, int64_t until)
             db_disconnect(db);
             return fail(sc, STATUS_TIMEOUT, "PostgreSQL took too long to answer");
         }
-        if (db->should_stop && db->should_stop(db->context)) {
+        if (has_to_give_up(db)) {
             db_disconnect(db);
             return fail(sc, STATUS_CANCELLED, "told to stop while PostgreSQL was at work");
         }

@@ -28,7 +28,8 @@ void db_rename(struct db *db, const char *application_name);
 /* Asked every 100 ms while an answer is waited for; true = give up with STATUS_CANCELLED. The connection is closed
  * then, and the server stops what it was doing within two seconds. NULL = nobody is asked. */
 void db_on_wait(struct db *db, bool (*should_stop)(void *context), void *context);
-bool db_is_in_transaction(const struct db *db);
+/* In a transaction, or waiting for an answer (it is asked by what db_on_wait() set): nothing else may be asked now. */
+bool db_is_busy(const struct db *db);
 /* Closes the connection; the next query opens a new one. */
 void db_disconnect(struct db *db);
 

@@ -69,9 +69,13 @@ static void release_events(struct task *task)
 static void become_slow(struct task *task)
 {
     struct task_runtime *rt = task->runtime;
-    release_events(task);
-    if (rt->on_slow && !db_is_in_transaction(task->db))
-        rt->on_slow(rt->slow_context);
+    if (rt->holds_events)
+        release_events(task);
+    if (rt->on_slow && !db_is_busy(task->db)) {
+        void (*on_slow)(void *context) = rt->on_slow;
+        rt->on_slow = NULL;
+        on_slow(rt->slow_context);
+    }
 }
 
 void attempt_release_events(struct attempt *a)
@@ -83,7 +87,7 @@ void task_heartbeat(struct task *task)
 {
     struct task_runtime *rt = task->runtime;
     int64_t now = clock_monotonic_ms();
-    if (rt->holds_events && now - rt->started_ms > HOLD_MS)
+    if ((rt->holds_events || rt->on_slow) && now - rt->started_ms > HOLD_MS)
         become_slow(task);
     if (now - rt->told_alive_ms < HEARTBEAT_MS)
         return;

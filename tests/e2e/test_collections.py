@@ -14,6 +14,7 @@ FIELDS = {"id", "name", "description", "owner_id", "vector_store_name", "embeddi
           "total_size_bytes", "status", "status_message", "error_count", "initial_operation_id", "sync_mode", "sync_interval_minutes", "sync_paused_at",
           "sync_next_run_at", "sync_last_run_started_at", "sync_last_run_completed_at", "sync_last_run_status", "sync_last_error"}
 OPERATION = {"id", "collection_id", "type", "status", "config", "error_message", "created_at", "started_at", "completed_at", "progress", "eta"}
+HISTORY = {"attempt", "max_attempts", "failures", "next_attempt_at", "attempts", "earlier_attempts"}  # of one operation alone
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
@@ -56,7 +57,7 @@ def test_the_wizards_request_makes_a_pending_collection_and_a_fast_index(api, me
     assert set(made) == FIELDS
     assert made["name"] == "wizard's own" and made["status"] == "pending" and made["embedding_model"] == "all-MiniLM-L6-v2"
     operation = me.operation(made["initial_operation_id"])
-    assert set(operation) == OPERATION
+    assert set(operation) == OPERATION | HISTORY
     assert operation["type"] == "index" and operation["status"] == "pending" and operation["config"] and operation["progress"] == 0
     assert api.sql_value("SELECT queue FROM operations WHERE uuid = :'v1'", operation["id"]) == "fast"
     assert operation["id"] in queued(api, "fast")

@@ -434,7 +434,7 @@ def test_an_acceptance_whose_answer_was_lost_is_found_again_by_its_key(cutting_s
     path, body = f"/api/v2/collections/{collection['id']}/sources", {"source_path": folder, "source_type": "directory"}
     for headers in ({}, {"Idempotency-Key": "once"}):
         before = int(stack.sql_value("SELECT count(*) FROM operations"))
-        stack.postgres.arm("COMMIT" if headers else "WITH wanted AS")
+        stack.postgres.arm("COMMIT" if headers else "INSERT INTO operations")
         answer = user.ask("POST", path, body, headers=headers)
         assert stack.postgres.cuts == 1
         assert answer.status in (202, 503), answer
@@ -450,7 +450,7 @@ def test_an_acceptance_whose_answer_was_lost_is_found_again_by_its_key(cutting_s
     assert_nothing_doubled(stack, collection["id"], 3)
 
 
-@pytest.mark.parametrize("step,text", [("claim", "SELECT 1 FROM workers w WHERE w.id"), ("end", "WITH ended AS ("), ("commit of the end", "COMMIT")])
+@pytest.mark.parametrize("step,text", [("claim", "SELECT 1 FROM workers w WHERE w.id"), ("end", "WITH given AS ("), ("commit of the end", "COMMIT")])
 def test_a_lost_answer_of_a_worker_ends_in_the_right_state(cutting_stack, step, text):
     stack = cutting_stack(apis=1, workers=1)
     user = Client.registered(stack.apis[0].url)

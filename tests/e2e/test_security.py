@@ -214,8 +214,9 @@ def test_garbage_in_redis_neither_crashes_nor_misleads(stack, api, user, publish
     operation = Operation(stack, user)
     publish(operation, data={"n": 0})
     prefix = stack.env["REDIS_PREFIX"]
-    epoch = stack.redis_cli("--raw", "KEYS", prefix + "*epoch*").splitlines()
-    assert len(epoch) == 1
+    epoch = sorted(stack.redis_cli("--raw", "KEYS", prefix + "*epoch*").splitlines())
+    assert [name.removeprefix(prefix) for name in epoch] == ["events:epoch", "events:epoch:server"]
+    stack.redis_cli("SET", epoch[1], '"},\xff{"')
     stream = f"{prefix}operation-progress:{operation.id}"
     garbage = ["", "null", "[]", "{}", '{"type":1}', '{"type":"x"', "\xff\xfe", '{"type":"a","message":"top"', "[" * 100000, '{"type":"big","data":"' + "x" * 3000000 + '"}']
     for text in garbage:

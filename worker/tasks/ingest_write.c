@@ -494,12 +494,33 @@ static enum status write_pages(struct scope *sc, struct ingest *in, struct group
     return s;
 }
 
+/* Records the suspects that are not read any more. That is progress, and may give the operation its attempts back. */
+static enum status write_condemned(struct scope *sc, struct ingest *in, struct group *g)
+{
+    struct pending_document *page;
+    size_t count = 0;
+    enum status s = STATUS_OK;
+    for (int64_t after = 0; s == STATUS_OK; after = count ? page[count - 1].id : after) {
+        s = document_store_pending(sc, in->task->db, in->task->collection_id, true, after, DOCUMENTS_AT_A_TIME, &page,
+                                   &count);
+        for (size_t i = 0; s == STATUS_OK && i < count; i++) {
+            if (in_hand_verdict(sc, in->task, &page[i]))
+                s = write_page(sc, in, g, &page[i], 1);
+        }
+        if (count == 0)
+            break;
+    }
+    return s;
+}
+
 enum status ingest_write(struct scope *sc, struct ingest *in)
 {
     struct group *g = must_calloc(1, sizeof *g);
     scope_init(&g->sc, sc->trace_id);
+    enum status s = write_condemned(sc, in, g);
     bool come_last = in_hand_is_last_attempt(in->task);
-    enum status s = write_pages(sc, in, g, !come_last);
+    if (s == STATUS_OK)
+        s = write_pages(sc, in, g, !come_last);
     if (s == STATUS_OK)
         s = write_pages(sc, in, g, come_last);
     scope_done(&g->sc);
