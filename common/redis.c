@@ -238,7 +238,7 @@ static enum status take_reply(struct scope *sc, struct redis *r, void *reply, re
 {
     scoped(redisReply) *answer = reply;
     if (!answer)
-        return give_up(sc, r, r->context->errstr[0] ? r->context->errstr : "no answer in time");
+        return give_up(sc, r, r->context && r->context->errstr[0] ? r->context->errstr : "no answer in time");
     r->heard_ms = clock_monotonic_ms();
     if (answer->type == REDIS_REPLY_ERROR) {
         if (is_passing(answer->str) && is_demoted(answer->str))
@@ -409,6 +409,8 @@ enum status redis_script_many(struct scope *sc, struct redis *r, const char *scr
         return give_up(sc, r, r->context->errstr);
     for (size_t i = 0; i <= count; i++) {
         void *reply = NULL;
+        if (!r->context) /* an answer before told that this is not the primary any more */
+            return fail(sc, STATUS_UNAVAILABLE, "Redis: the connection was given up");
         if (redisGetReply(r->context, &reply) != REDIS_OK)
             return give_up(sc, r, r->context->errstr);
         struct scope own; /* one call's fault is not the others' */

@@ -107,7 +107,8 @@ static bool ask(struct scope *sc, const struct sentinels *s, const char *address
     bool is_found = false;
     if (c && !c->err) {
         redisSetTimeout(c, timeout);
-        scoped(redisReply) *auth = s->password ? redisCommand(c, "AUTH %s", s->password) : NULL;
+        if (s->password)
+            freeReplyObject(redisCommand(c, "AUTH %s", s->password));
         scoped(redisReply) *reply = c->err ? NULL : redisCommand(c, "SENTINEL get-master-addr-by-name %s", s->name);
         is_found = take_answer(sc, reply, out_host, out_port);
     }

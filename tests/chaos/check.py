@@ -5,7 +5,7 @@ import os
 
 from support.client import LAST
 from support.stack import wait_for
-from support.ws import WebSocket
+from support.ws import Closed, WebSocket
 
 LEFTOVERS_SECONDS = 60  # what a dead attempt left is gone within 30 s; the machine may be slow
 # Of these only the newest is kept for a reader that is slow.
@@ -218,10 +218,19 @@ class Check:
         expected = [message["id"] for _, message in self.stream("operation-progress:" + uuid)]
         if not user or not expected:
             return
-        socket = WebSocket(self.world.apis[0].url, f"/ws/operations/{uuid}?last_id=0", user.client.token)
-        shown = [message["id"] for message in socket.until(*LAST, seconds=20) if message.get("id") and message.get("type") not in ("current_state",)]
-        socket.close()
+        shown = wait_for("a socket", lambda: self.shown(user, uuid), seconds=120, every=1)
         assert [i for i in shown if i in expected] == expected, f"{uuid}: shown {len(shown)} events of {len(expected)}"
+
+    def shown(self, user, uuid):
+        """None as long as sockets of killed instances count against the user's limit, which heals within a minute."""
+        socket = WebSocket(self.world.apis[0].url, f"/ws/operations/{uuid}?last_id=0", user.client.token)
+        try:
+            return [message["id"] for message in socket.until(*LAST, seconds=20) if message.get("id") and message.get("type") not in ("current_state",)]
+        except Closed as closed:
+            assert "too many" in closed.reason, closed
+            return None
+        finally:
+            socket.close()
 
     def watchers(self):
         for user in self.users:

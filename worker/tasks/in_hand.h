@@ -7,8 +7,8 @@
  * - it was alone in hand when a child died and when a whole worker was lost, and this is the operation's last attempt:
  *   losing one document is better than losing the operation.
  * Lost workers alone prove nothing: whoever pulls plugs does not choose them by document. In the last attempt the
- * suspects come last, so that the rest is done whatever becomes of them. Recording one counts as progress, so any number
- * of such documents can be found in one operation. */
+ * suspects come last, so that the rest is done whatever becomes of them. Recording one counts as progress, so any
+ * number of such documents can be found in one operation. */
 #pragma once
 
 #include "worker/tasks/ingest.h"
