@@ -42,7 +42,7 @@ pg_start() {
     : >>"$log"
     [ "$(id -u)" != 0 ] || chown "${PG_USER:-postgres}" "$log"
     (cd / && as_pg "$bin/pg_ctl" -D "$data" -l "$log" -w -t 60 -s start \
-        -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c shared_buffers=256MB -c max_connections=200 \
+        -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c shared_buffers=256MB -c max_connections=300 \
             -c client_connection_check_interval=2s -c random_page_cost=1.1 -c jit=off $*") >/dev/null ||
         { tail -n 20 "$log" >&2; die "PostgreSQL did not start; its log: $log"; }
 }

@@ -24,7 +24,7 @@ sanitized() {
 }
 end_to_end() {
     local status log=build/end-to-end.log
-    scripts/with-services.sh "$PYTHON" -m pytest -q --no-header -p no:cacheprovider tests/e2e 2>&1 | tee "$log"
+    scripts/with-services.sh "$PYTHON" -m pytest -q --no-header -p no:cacheprovider -n 3 --dist loadfile tests/e2e 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
     awk '
         /(passed|failed|error).* in [0-9.]+s/ {
