@@ -54,7 +54,8 @@ static void settle_end(struct supervisor *w, struct slot *slot, const struct tas
         give.delay_seconds = 0;
     }
     if (end->outcome != TASK_COMPLETED && end->outcome != TASK_FAILED) {
-        /* A statement that it was told to leave may still be at work in the server. */
+        /* A statement that it was told to leave may still be at work in the server. (A batch goes on in its session.)
+         */
         struct scope sc;
         scope_init(&sc, slot->operation_id);
         if (!slot->items)
@@ -75,13 +76,11 @@ static void settle_end(struct supervisor *w, struct slot *slot, const struct tas
     }
 }
 
-static struct hand_back hand_back_item(const struct slot *slot, uint32_t item, const char *reason)
+static void give_back_item(struct supervisor *w, const struct slot *slot, uint32_t item, const char *reason)
 {
-    struct hand_back give = {.class = ERROR_NONE, .ended = ATTEMPT_HANDED_BACK};
-    memcpy(give.operation_id, slot->items[item].operation_id, sizeof give.operation_id);
-    memcpy(give.task_id, slot->items[item].task_id, sizeof give.task_id);
-    snprintf(give.reason, sizeof give.reason, "%s", reason);
-    return give;
+    const struct slot_item *it = &slot->items[item];
+    const struct hand_back give = hand_back_free(it->operation_id, it->task_id, reason);
+    give_back(w, &give);
 }
 
 /* What has not begun is others' matter. */
@@ -92,10 +91,8 @@ static void recall(struct supervisor *w, struct slot *slot, const char *reason)
         return;
     log_info("batch_recalled", log_text("worker", w->worker_id), log_int("operations", end - first),
              log_text("reason", reason));
-    for (uint32_t i = first; i < end; i++) {
-        const struct hand_back give = hand_back_item(slot, i, reason);
-        give_back(w, &give);
-    }
+    for (uint32_t i = first; i < end; i++)
+        give_back_item(w, slot, i, reason);
 }
 
 static void on_end(struct supervisor *w, struct slot *slot, const struct task_end *end)
@@ -103,15 +100,11 @@ static void on_end(struct supervisor *w, struct slot *slot, const struct task_en
     if (!slot_has_task(slot) || (slot->items && end->item >= slot->item_count))
         return;
     (void)FAULT(END_REPORTED, slot->operation_id);
-    if (slot->items) {
-        const struct slot_item *it = &slot->items[end->item];
-        memcpy(slot->operation_id, it->operation_id, sizeof slot->operation_id);
-        memcpy(slot->task_id, it->task_id, sizeof slot->task_id);
-        settle_end(w, slot, end);
-        return;
-    }
+    if (slot->items)
+        slot_take_item(slot, end->item);
     settle_end(w, slot, end);
-    after_task(w, slot);
+    if (!slot->items)
+        after_task(w, slot);
 }
 
 static void on_batch_end(struct supervisor *w, struct slot *slot, const struct report *r)
@@ -198,9 +191,8 @@ static void after_death(struct supervisor *w, struct slot *slot, const struct sl
         give_back(w, &give);
     for (uint32_t i = 0; slot->stop != STOP_ABANDON && i < slot->item_count; i++) {
         /* Those that were committed are found to be so. */
-        const struct hand_back other = hand_back_item(slot, i, "its worker died while it was at another operation");
         if (!has_begun || i != item)
-            give_back(w, &other);
+            give_back_item(w, slot, i, "its worker died while it was at another operation");
     }
     scope_done(&sc);
     slot_forget_dead(slot);
@@ -252,6 +244,7 @@ size_t busy_count(const struct supervisor *w)
         n += w->slots[i].state == SLOT_BUSY;
     return n;
 }
+
 void stop_all(struct supervisor *w, enum stop_reason reason, int64_t grace_ms)
 {
     for (size_t i = 0; i < w->slot_count; i++) {

@@ -20,14 +20,12 @@ static const enum operation_type known_types[] = {
 static const char *known(struct scope *sc, const struct settings *settings, bool only_brief)
 {
     scoped_text t = {0};
-    text_putc(&t, '{');
     for (size_t i = 0; i < array_len(known_types); i++) {
         bool is_allowed = known_types[i] != OPERATION_NOOP || settings->test_operations;
         if (is_allowed && (!only_brief || task_is_brief(known_types[i])))
-            text_printf(&t, "%s%s", t.len > 1 ? "," : "", operation_kind(known_types[i])->name);
+            db_array_put(&t, operation_kind(known_types[i])->name);
     }
-    text_putc(&t, '}');
-    return arena_strdup(&sc->arena, text_str(&t));
+    return arena_strdup(&sc->arena, db_array_end(&t));
 }
 
 static const char *previous_end(const PGresult *rows, int row)

@@ -28,29 +28,22 @@ static int64_t cancel_grace_ms(const struct settings *s)
     return ms > 8000 ? 8000 : ms; /* whatever is set, a cancelled child is gone within ten seconds */
 }
 
-static void put_task(struct text *list, const char *task_id)
-{
-    text_printf(list, "%s%s", list->len > 1 ? "," : "", task_id);
-}
-
 void check_rows(struct supervisor *w)
 {
     w->check_at_ms = clock_monotonic_ms() + CHECK_MS;
     scoped_text list = {0};
-    text_putc(&list, '{');
     for (size_t i = 0; i < w->slot_count; i++) {
         uint32_t item;
         (void)slot_look(&w->slots[i], &item);
         if (w->slots[i].state == SLOT_BUSY && w->slots[i].stop == STOP_NONE)
-            put_task(&list, w->slots[i].task_id);
+            db_array_put(&list, w->slots[i].task_id);
     }
-    if (list.len == 1)
+    if (!list.len)
         return;
-    text_putc(&list, '}');
     struct scope sc;
     scope_init(&sc, NULL);
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(&sc, w->db, SQL_OPERATIONS_NOT_HELD, &rows, list.data);
+    enum status s = db_run(&sc, w->db, SQL_OPERATIONS_NOT_HELD, &rows, db_array_end(&list));
     for (int r = 0; s == STATUS_OK && r < PQntuples(rows); r++) {
         struct slot *slot = slot_of_task(w, db_text(rows, r, "id"));
         if (!slot)
@@ -70,24 +63,21 @@ void check_orphans(struct supervisor *w)
 {
     w->orphans_at_ms = clock_monotonic_ms() + ORPHANS_MS;
     scoped_text known = {0};
-    text_putc(&known, '{');
     for (size_t i = 0; i < w->slot_count; i++) {
         for (uint32_t k = 0; k < w->slots[i].item_count; k++)
-            put_task(&known, w->slots[i].items[k].task_id);
+            db_array_put(&known, w->slots[i].items[k].task_id);
         if (slot_has_task(&w->slots[i]) && !w->slots[i].items)
-            put_task(&known, w->slots[i].task_id);
+            db_array_put(&known, w->slots[i].task_id);
     }
     for (size_t i = 0; i < w->owed_count; i++)
-        put_task(&known, w->owed[i].task_id);
-    text_putc(&known, '}');
+        db_array_put(&known, w->owed[i].task_id);
     struct scope sc;
     scope_init(&sc, NULL);
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(&sc, w->db, SQL_OPERATIONS_ORPHANED, &rows, w->worker_id, known.data);
+    enum status s = db_run(&sc, w->db, SQL_OPERATIONS_ORPHANED, &rows, w->worker_id, db_array_end(&known));
     for (int r = 0; s == STATUS_OK && r < PQntuples(rows); r++) {
-        struct hand_back give = {.class = ERROR_NONE, .reason = "the answer to its claim was lost"};
-        snprintf(give.operation_id, sizeof give.operation_id, "%s", db_text(rows, r, "uuid"));
-        snprintf(give.task_id, sizeof give.task_id, "%s", db_text(rows, r, "task_id"));
+        const struct hand_back give = hand_back_free(db_text(rows, r, "uuid"), db_text(rows, r, "task_id"),
+                                                     "the answer to its claim was lost");
         log_warning("operation_orphaned", log_text("operation", give.operation_id), log_text("task", give.task_id),
                     log_text("worker", w->worker_id));
         metrics_add(METRIC_ORPHANED_CLAIMS, NULL, NULL, 1);

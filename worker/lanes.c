@@ -18,6 +18,8 @@ enum {
     FIND_AGAIN_MS = 50,
 };
 
+static const char CHILD_ENDED[] = "its worker's child had just ended";
+
 static struct slot *free_slot(struct supervisor *w, const struct lane *lane)
 {
     for (size_t i = 0; i < w->slot_count; i++) {
@@ -68,9 +70,7 @@ static void hand_over(struct supervisor *w, struct slot *slot, const char *uuid,
         (void)FAULT(AFTER_HAND_OVER, uuid);
         return;
     }
-    struct hand_back give = {.class = ERROR_NONE, .reason = "its worker's child had just ended"};
-    memcpy(give.operation_id, order.operation_id, sizeof give.operation_id);
-    memcpy(give.task_id, order.task_id, sizeof give.task_id);
+    const struct hand_back give = hand_back_free(order.operation_id, order.task_id, CHILD_ENDED);
     give_back(w, &give);
 }
 
@@ -106,9 +106,7 @@ static void hand_over_batch(struct supervisor *w, struct slot *slot, const struc
     if (slot_run_batch(slot, items, (uint32_t)count, w->worker_id))
         return;
     for (size_t i = 0; i < count; i++) {
-        struct hand_back give = {.class = ERROR_NONE, .reason = "its worker's child had just ended"};
-        memcpy(give.operation_id, claims[i].operation_id, sizeof give.operation_id);
-        memcpy(give.task_id, claims[i].task_id, sizeof give.task_id);
+        const struct hand_back give = hand_back_free(claims[i].operation_id, claims[i].task_id, CHILD_ENDED);
         give_back(w, &give);
     }
 }

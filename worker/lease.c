@@ -59,21 +59,12 @@ static void make_id(char out[64])
              random[5]);
 }
 
-/* A list as PostgreSQL's text[] literal. */
 static void put_array(struct text *out, char **items)
 {
     text_clear(out);
-    text_putc(out, '{');
-    for (char **i = items; i && *i; i++) {
-        text_puts(out, i == items ? "\"" : ",\"");
-        for (const char *p = *i; *p; p++) {
-            if (*p == '"' || *p == '\\')
-                text_putc(out, '\\');
-            text_putc(out, *p);
-        }
-        text_putc(out, '"');
-    }
-    text_putc(out, '}');
+    for (char **i = items; i && *i; i++)
+        db_array_put(out, *i);
+    db_array_end(out);
 }
 
 static void wake(const struct lease *l)

@@ -47,11 +47,19 @@ void give_back(struct supervisor *w, const struct hand_back *give)
     pay(w);
 }
 
+struct hand_back hand_back_free(const char *operation_id, const char *task_id, const char *reason)
+{
+    struct hand_back give = {.class = ERROR_NONE, .ended = ATTEMPT_HANDED_BACK};
+    snprintf(give.operation_id, sizeof give.operation_id, "%s", operation_id);
+    snprintf(give.task_id, sizeof give.task_id, "%s", task_id);
+    snprintf(give.reason, sizeof give.reason, "%s", reason);
+    return give;
+}
+
 struct hand_back hand_back_of(const struct slot *slot, bool is_counted, enum error_class class, const char *reason)
 {
-    struct hand_back give = {.is_counted = is_counted, .class = class};
-    memcpy(give.operation_id, slot->operation_id, sizeof give.operation_id);
-    memcpy(give.task_id, slot->task_id, sizeof give.task_id);
-    snprintf(give.reason, sizeof give.reason, "%s", reason);
+    struct hand_back give = hand_back_free(slot->operation_id, slot->task_id, reason);
+    give.is_counted = is_counted;
+    give.class = class;
     return give;
 }

@@ -115,7 +115,7 @@ bool slot_run(struct slot *slot, const struct order *order, enum operation_type 
     return true;
 }
 
-static void take_item(struct slot *slot, uint32_t item)
+void slot_take_item(struct slot *slot, uint32_t item)
 {
     const struct slot_item *it = &slot->items[item];
     memcpy(slot->operation_id, it->operation_id, sizeof slot->operation_id);
@@ -142,7 +142,7 @@ bool slot_run_batch(struct slot *slot, struct slot_item *items, uint32_t count, 
         slot_kill(slot);
         return false;
     }
-    take_item(slot, 0);
+    slot_take_item(slot, 0);
     slot->stop = STOP_NONE;
     slot->kill_at_ms = 0;
     enter(slot, SLOT_BUSY);
@@ -155,7 +155,7 @@ bool slot_look(struct slot *slot, uint32_t *out_item)
     if (begun == 0 || begun > slot->item_count)
         return false;
     *out_item = begun - 1;
-    take_item(slot, begun - 1);
+    slot_take_item(slot, begun - 1);
     slot->changed_ms = atomic_load(&slot->page->began_ms);
     return true;
 }

@@ -66,6 +66,8 @@ bool slot_run(struct slot *slot, const struct order *order, enum operation_type 
 bool slot_run_batch(struct slot *slot, struct slot_item *items, uint32_t count, const char *worker_id);
 /* Of a batch: which item is being worked on, and since when. False: none is. */
 bool slot_look(struct slot *slot, uint32_t *out_item);
+/* The slot's task is this item from now on, for whoever looks. */
+void slot_take_item(struct slot *slot, uint32_t item);
 /* Takes back what has not begun: items from *out_first up to *out_end; false when there is nothing. */
 bool slot_recall(struct slot *slot, uint32_t *out_first, uint32_t *out_end);
 /* Tells the task to stop, asks again by SIGTERM, and kills the child's process group at `now + grace_ms`. */

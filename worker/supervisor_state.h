@@ -66,6 +66,8 @@ struct supervisor {
 bool is_database_away(const struct supervisor *w);
 
 /* owed.c: operations that are given back. What the database does not take now is owed, and paid later. */
+/* For no fault of its own. */
+struct hand_back hand_back_free(const char *operation_id, const char *task_id, const char *reason);
 struct hand_back hand_back_of(const struct slot *slot, bool is_counted, enum error_class class, const char *reason);
 void give_back(struct supervisor *w, const struct hand_back *give);
 /* Tries to settle all that is owed. */

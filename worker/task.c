@@ -8,8 +8,6 @@
 #include "common/metrics.h"
 #include "common/store/operation_store.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -358,6 +356,8 @@ static void put_end(struct scope *sc, struct text *columns, const struct attempt
 
 static void mark_lost(struct attempt *const *attempts, size_t count, const PGresult *rows)
 {
+    if ((size_t)PQntuples(rows) == count)
+        return;
     for (size_t i = 0; i < count; i++) {
         bool is_found = false;
         for (int r = 0; r < PQntuples(rows) && !is_found; r++)
@@ -401,16 +401,15 @@ static enum status settle_collection(struct scope *sc, struct task *task, const 
 }
 
 /* End, audit, figures and collection: one durable COMMIT. Lock order: operations, collections. Model: end. */
-static enum status commit_end(struct scope *sc, struct attempt *a)
+static enum status commit_end(struct scope *sc, struct attempt *a, PGresult **out_rows)
 {
     struct task *task = &a->task;
-    scoped(PGresult) *rows = NULL;
     if (FAULT(BEFORE_ACK, task->operation_id))
         return STATUS_UNAVAILABLE;
     bool is_alone = !holds_collection(task); /* a statement is a transaction */
     enum status s = is_alone ? STATUS_OK : db_begin(sc, task->db);
     if (s == STATUS_OK)
-        s = attempts_end(sc, task->db, &a, 1, &rows);
+        s = attempts_end(sc, task->db, &a, 1, out_rows);
     if (s == STATUS_OK && a->end.outcome == TASK_LOST)
         s = fail(sc, STATUS_LOST, "the operation belongs to another attempt now");
     (void)FAULT(END_WRITTEN, task->operation_id);
@@ -442,8 +441,9 @@ static enum status look_at_row(struct scope *sc, struct task *task, const char *
     return strcmp(status, "processing") == 0 ? STATUS_CONFLICT : STATUS_LOST;
 }
 
-/* Tries until the database has answered: work that is done is not thrown away because it is away for a while. */
-static enum status finish(struct attempt *a)
+/* Tries until the database has answered: work that is done is not thrown away because it is away for a while. *out_rows
+ * is what the last event says, NULL when the answer that told it got lost. */
+static enum status finish(struct attempt *a, PGresult **out_rows)
 {
     struct task *task = &a->task;
     const char *wanted = a->end.outcome == TASK_FAILED ? "failed" : "completed";
@@ -453,7 +453,9 @@ static enum status finish(struct attempt *a)
         scope_init(&sc, task->operation_id);
         enum status s = is_sure ? STATUS_CONFLICT : look_at_row(&sc, task, wanted);
         if (s == STATUS_CONFLICT) {
-            s = commit_end(&sc, a);
+            PQclear(*out_rows);
+            *out_rows = NULL;
+            s = commit_end(&sc, a, out_rows);
             is_sure = s != STATUS_UNAVAILABLE && s != STATUS_TIMEOUT;
         }
         bool is_passing = s == STATUS_UNAVAILABLE || s == STATUS_TIMEOUT;
@@ -471,13 +473,15 @@ static enum status finish(struct attempt *a)
     }
 }
 
-static void announce_end(const struct task *task)
+static void announce_end(const struct task *task, const PGresult *rows)
 {
     if (FAULT(AFTER_FINAL_BEFORE_ANNOUNCE, task->operation_id))
         return;
     struct scope sc;
     scope_init(&sc, task->operation_id);
-    if (operation_store_announce(&sc, task->db, task->events, task->operation_id) != STATUS_OK)
+    enum status s = rows ? operation_store_announce_rows(&sc, task->db, task->events, rows, NULL, 0)
+                         : operation_store_announce(&sc, task->db, task->events, task->operation_id);
+    if (s != STATUS_OK)
         log_debug("end_not_announced", log_text("operation", task->operation_id), log_text("problem", sc.problem_text));
     scope_done(&sc);
 }
@@ -657,9 +661,10 @@ void task_execute(const struct task_host *host, const char *operation_id, const 
     (void)FAULT(TASK_LOADED, operation_id);
     attempt_work(&a);
     if (a.end.outcome == TASK_COMPLETED || a.end.outcome == TASK_FAILED) {
-        enum status ended = finish(&a);
+        scoped(PGresult) *rows = NULL;
+        enum status ended = finish(&a, &rows);
         if (ended == STATUS_OK)
-            announce_end(&a.task);
+            announce_end(&a.task, rows);
         else if (ended == STATUS_LOST)
             a.end.outcome = TASK_LOST;
         else

@@ -309,14 +309,13 @@ enum status operation_store_announce_rows(struct scope *sc, struct db *db, struc
             s = each[i];
         if (!all[i].is_last || each[i] != STATUS_OK)
             continue;
-        text_printf(&list, "%s%s", list.len ? "," : "{", all[i].operation_id);
+        db_array_put(&list, all[i].operation_id);
         log_info("operation_announced", log_text("operation", all[i].operation_id), log_int("attempt", all[i].attempt),
                  log_text("status", all[i].status));
     }
     if (!list.len || FAULT(AFTER_LAST_EVENT, list.data))
         return list.len ? STATUS_UNAVAILABLE : s;
-    text_putc(&list, '}');
-    enum status noted = db_run(sc, db, SQL_OPERATIONS_ANNOUNCED, NULL, list.data);
+    enum status noted = db_run(sc, db, SQL_OPERATIONS_ANNOUNCED, NULL, db_array_end(&list));
     return s == STATUS_OK ? noted : s;
 }
 
@@ -391,11 +390,9 @@ static enum status still_missing(struct scope *sc, struct db *db, const struct o
                                  PGresult **out)
 {
     scoped_text list = {0};
-    text_putc(&list, '{');
     for (size_t i = 0; i < memory->missing_count; i++)
-        text_printf(&list, "%s%s", i ? "," : "", memory->missing[i]);
-    text_putc(&list, '}');
-    return db_run(sc, db, SQL_OPERATIONS_STILL_DUE, out, list.data);
+        db_array_put(&list, memory->missing[i]);
+    return db_run(sc, db, SQL_OPERATIONS_STILL_DUE, out, db_array_end(&list));
 }
 
 static enum status next_page(struct scope *sc, struct db *db, struct operation_reconciler *memory, PGresult **out)

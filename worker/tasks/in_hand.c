@@ -32,9 +32,8 @@ enum status in_hand_note(struct scope *sc, struct ingest *in, const struct pendi
     struct task *task = in->task;
     scoped_text list = {0};
     for (size_t i = 0; i < count; i++)
-        text_printf(&list, "%s%lld", i ? "," : "{", (long long)documents[i].id);
-    text_putc(&list, '}');
-    return db_run(sc, task->db, SQL_IN_HAND_NOTE, NULL, task->task_id, task->operation_id, list.data);
+        db_array_put(&list, db_number(sc, documents[i].id));
+    return db_run(sc, task->db, SQL_IN_HAND_NOTE, NULL, task->task_id, task->operation_id, db_array_end(&list));
 }
 
 void in_hand_forget(struct scope *sc, struct task *task)
