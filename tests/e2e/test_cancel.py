@@ -5,13 +5,12 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 import time
 
 import pytest
 from support import documents as docs
 from support.client import LAST, Client
-from support.stack import wait_for
+from support.stack import locked, wait_for
 from test_failures import children_of
 from test_main_job import assert_nothing_doubled
 
@@ -36,21 +35,6 @@ def stopped(pid):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-
-
-@contextlib.contextmanager
-def locked(stack, table, mode):
-    """Another session holds a lock on the table."""
-    with subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-d", stack.direct_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as psql:
-        psql.stdin.write(f"BEGIN; LOCK TABLE {table} IN {mode} MODE; SELECT 'locked';\n")
-        psql.stdin.flush()
-        assert psql.stdout.readline().strip() == "locked"
-        try:
-            yield
-        finally:
-            psql.stdin.write("ROLLBACK;\n")
-            psql.stdin.close()
-            psql.wait()
 
 
 def waits_for_a_lock(stack, task):
@@ -97,7 +81,7 @@ def while_extracting(stack, user, collection):
 
 @contextlib.contextmanager
 def while_writing(stack, user, collection):
-    with locked(stack, "documents", "EXCLUSIVE"):
+    with locked(stack.direct_url, "documents", "EXCLUSIVE"):
         operation = user.add_source(collection, folder_of(stack, 30))["id"]
         wait_for("the task to wait", lambda: (t := task_of(stack, operation)) and waits_for_a_lock(stack, t))
         yield operation
@@ -107,7 +91,7 @@ def while_writing(stack, user, collection):
 def while_building_a_graph(stack, user, collection):
     user.index(collection, folder_of(stack, 3))
     generation = stack.sql_value("SELECT active_generation FROM collections WHERE uuid = :'v1'", collection)
-    with locked(stack, f"vec.g{generation}", "ROW EXCLUSIVE"):  # rows may be written, but no index be made
+    with locked(stack.direct_url, f"vec.g{generation}", "ROW EXCLUSIVE"):  # rows may be written, but no index be made
         operation = user.add_source(collection, folder_of(stack, 30))["id"]
         wait_for("the task to wait", lambda: (t := task_of(stack, operation)) and waits_for_a_lock(stack, t))
         yield operation

@@ -7,8 +7,8 @@ import urllib.parse
 
 from support import documents as docs
 from support.client import LAST, Client
-from support.stack import Gate, wait_for
-from test_cancel import assert_one_end, locked, task_of, waits_for_a_lock
+from support.stack import Gate, locked, wait_for
+from test_cancel import assert_one_end, task_of, waits_for_a_lock
 from test_failures import children_of
 from test_main_job import assert_nothing_doubled
 from test_poison import ends_of, folder_of
@@ -111,7 +111,7 @@ def test_a_worker_frozen_while_it_builds_a_graph_leaves_none(make_stack):
     user.index(collection, folder_of(stack, 3))
     generation = stack.sql_value("SELECT active_generation FROM collections WHERE uuid = :'v1'", collection)
     with contextlib.ExitStack() as thaw:
-        with locked(stack, f"vec.g{generation}", "ROW EXCLUSIVE"):
+        with locked(stack.direct_url, f"vec.g{generation}", "ROW EXCLUSIVE"):
             operation = user.add_source(collection, folder_of(stack, 30))["id"]
             wait_for("the task to wait", lambda: (t := task_of(stack, operation)) and waits_for_a_lock(stack, t))
             first = task_of(stack, operation)
@@ -131,7 +131,7 @@ def test_a_session_that_outlives_its_child_commits_nothing(make_stack):
     user = Client.registered(stack.apis[0].url)
     collection = user.collection()["id"]
     folder = folder_of(stack, 30)
-    with locked(stack, "documents", "EXCLUSIVE"):
+    with locked(stack.direct_url, "documents", "EXCLUSIVE"):
         operation = user.add_source(collection, folder)["id"]
         wait_for("the task to wait", lambda: (t := task_of(stack, operation)) and waits_for_a_lock(stack, t))
         first = task_of(stack, operation)
@@ -157,7 +157,7 @@ def test_a_worker_frozen_while_it_deletes_a_collection_does_no_harm(make_stack):
     user.index(kept, folder_of(stack, 8))
     number = stack.sql_value("SELECT id FROM collections WHERE uuid = :'v1'", collection)
     with contextlib.ExitStack() as thaw:
-        with locked(stack, "documents", "EXCLUSIVE"):
+        with locked(stack.direct_url, "documents", "EXCLUSIVE"):
             operation = user.ask("DELETE", f"/api/v2/collections/{collection}").headers["X-Operation-ID"]
             wait_for("the task to wait", lambda: (t := task_of(stack, operation)) and waits_for_a_lock(stack, t))
             thaw.enter_context(frozen(late))

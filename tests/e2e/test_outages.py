@@ -386,26 +386,15 @@ class CuttingGate(Gate):
     def arm(self, text):
         self.cuts, self.wanted = 0, text.encode()
 
-    def _copy(self, source, sink, pair):
-        is_client = source is pair[0]
-        try:
-            while data := source.recv(65536):
-                if is_client:
-                    self._look(data, pair)
-                elif getattr(self, "doomed", None) is pair:
-                    self.doomed = None
-                    self.cuts += 1
-                    break
-                sink.sendall(data)
-        except OSError:
-            pass
-        for one in pair:
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        with self.lock:
-            self.pairs.discard(pair)
+    def _may_pass(self, data, source, pair):
+        if source is pair[0]:
+            self._look(data, pair)
+            return True
+        if getattr(self, "doomed", None) is not pair:
+            return True
+        self.doomed = None
+        self.cuts += 1
+        return False
 
     def _look(self, data, pair):
         wanted = self.wanted

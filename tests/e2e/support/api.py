@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import urllib.parse
 
-from .stack import PATIENCE, ROOT, Gate, run, wait_for
+from .stack import PATIENCE, ROOT, Gate, locked, run, wait_for
 
 SECRET = "a secret of the tests, long enough to sign"
 PASSWORD = "correct horse battery"
@@ -113,20 +113,9 @@ class Api:
     def sql(self, statement):
         return run(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.direct_url, "-c", statement]).strip()
 
-    @contextlib.contextmanager
     def locked(self, table):
         """Whoever reads that table meanwhile waits."""
-        command = ["psql", "-X", "-q", "-A", "-t", "-d", self.direct_url]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as psql:
-            psql.stdin.write(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n")
-            psql.stdin.flush()
-            assert psql.stdout.readline().strip() == "locked"
-            try:
-                yield
-            finally:
-                psql.stdin.write("ROLLBACK;\n")
-                psql.stdin.close()
-                psql.wait()
+        return locked(self.direct_url, table)
 
     # --- requests
 

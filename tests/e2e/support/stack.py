@@ -3,6 +3,7 @@
 Needs DATABASE_URL and REDIS_URL (scripts/with-services.sh gives them) and the programs in build/bin. PostgreSQL and Redis are reached through a Gate each,
 so that a test can take them away and give them back.
 """
+import contextlib
 import json
 import os
 import secrets
@@ -111,6 +112,8 @@ class Gate:
         try:
             while data := source.recv(65536):
                 self.flows.wait()
+                if not self._may_pass(data, source, pair):
+                    break
                 sink.sendall(data)
         except OSError:
             pass
@@ -121,6 +124,26 @@ class Gate:
                 pass
         with self.lock:
             self.pairs.discard(pair)
+
+
+    def _may_pass(self, data, source, pair):
+        """False: the pair (client, server) is cut here."""
+        return True
+
+
+@contextlib.contextmanager
+def locked(url, table, mode="ACCESS EXCLUSIVE"):
+    """Another session holds a lock on the table."""
+    with subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-d", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as psql:
+        psql.stdin.write(f"BEGIN; LOCK TABLE {table} IN {mode} MODE; SELECT 'locked';\n")
+        psql.stdin.flush()
+        assert psql.stdout.readline().strip() == "locked"
+        try:
+            yield
+        finally:
+            psql.stdin.write("ROLLBACK;\n")
+            psql.stdin.close()
+            psql.wait()
 
 
 class Process:
