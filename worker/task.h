@@ -33,6 +33,7 @@ struct task {
     int failures;                              /* failures and crashes since the last committed document */
     int max_attempts;                          /* so many of them are one too many */
     int64_t earlier_processed, earlier_failed; /* by earlier attempts */
+    int64_t chunks, tokens;                    /* written and embedded by this attempt, for its figures */
     const char *last_reason;                   /* why the attempt before was given back; NULL = there was none */
 
     /* Filled by the task for its end. */

@@ -1,43 +1,17 @@
 #include "worker/tasks/ingest.h"
 
-#include "build/queries.h"
 #include "common/fault.h"
-#include "common/log.h"
 #include "common/source/directory.h"
-#include "worker/chunk/chunk.h"
-#include "worker/embed/client.h"
-#include "worker/embed/model.h"
-#include "worker/extract/extract.h"
+#include "worker/tasks/graph.h"
 #include "worker/tasks/in_hand.h"
 
-#include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Chunks never exceed what the model reads: the rest of a longer one would not be found by any search. */
-static void choose_sizes(struct ingest *in)
+static enum status open_reading(struct scope *sc, struct ingest *in)
 {
-    const struct settings *s = in->task->settings;
     const struct ingest_collection *c = &in->collection;
-    size_t size = (size_t)(c->chunk_size > 0 ? c->chunk_size : s->default_chunk_size);
-    size_t overlap = (size_t)(c->chunk_overlap >= 0 ? c->chunk_overlap : s->default_chunk_overlap);
-    if (chunk_fit((size_t)in->model->max_tokens - 2, &size, &overlap))
-        in->chunk_note =
-            "chunk_size was larger than what the model reads; its limit was used, and the overlap in proportion";
-    in->chunk_size = (int)size;
-    in->chunk_overlap = (int)overlap;
-}
-
-static enum status open_model(struct scope *sc, struct ingest *in)
-{
-    char error[256];
-    const char *folder = arena_printf(&sc->arena, "%s/%s", in->task->settings->model_dir, in->collection.model);
-    in->model = embed_model_open(folder, error, sizeof error);
-    if (!in->model)
-        return fail(sc, STATUS_INVALID, "the model %s cannot be used: %s", in->collection.model, error);
-    choose_sizes(in);
-    return STATUS_OK;
+    return reading_open(sc, &in->reading, in->task, c->model, c->strategy, c->chunk_size, c->chunk_overlap);
 }
 
 static enum status open_all(struct scope *sc, struct ingest *in, int64_t source_id)
@@ -45,31 +19,19 @@ static enum status open_all(struct scope *sc, struct ingest *in, int64_t source_
     struct task *task = in->task;
     enum status s = document_store_source(sc, task->db, source_id, task->collection_id, &in->source);
     if (s == STATUS_OK)
-        s = open_model(sc, in);
+        s = open_reading(sc, in);
     if (s != STATUS_OK)
         return s;
-    s = vector_store_active(sc, task->db, task->collection_id, &in->generation);
-    in->has_generation = s == STATUS_OK;
-    if (s != STATUS_OK && s != STATUS_NOT_FOUND)
-        return s;
-    struct extract_limits limits = {
-        .max_file_bytes = (uint64_t)task->settings->max_file_bytes,
-        .max_text_bytes = (uint64_t)task->settings->max_text_bytes,
-        .seconds = (int)task->settings->extract_seconds,
-        .memory_mb = (int)task->settings->extract_memory_mb,
-    };
-    in->extractor = extractor_new(&limits, task->executable);
-    extractor_on_wait(in->extractor, task_has_to_stop, task);
-    in->embedder = embed_client_new(task->embedder_socket);
-    embed_client_on_wait(in->embedder, task_has_to_stop, task);
-    return STATUS_OK;
+    writing_open(&in->writing, task, in->collection.model, in->collection.quantization);
+    s = vector_store_active(sc, task->db, task->collection_id, &in->writing.generation);
+    in->writing.has_generation = s == STATUS_OK;
+    return s == STATUS_NOT_FOUND ? STATUS_OK : s;
 }
 
 static void close_all(struct ingest *in)
 {
-    extractor_free(in->extractor);
-    embed_client_free(in->embedder);
-    embed_model_close(in->model);
+    reading_close(&in->reading);
+    writing_close(&in->writing);
     if (in->root_fd >= 0)
         close(in->root_fd);
 }
@@ -115,59 +77,6 @@ static enum status note_run(struct scope *sc, struct ingest *in, const char *sta
     return s;
 }
 
-/* ---- the graph ---- */
-
-/* Runs one long statement, keeping the supervisor informed and stopping when the task is told to. */
-static enum status run_long(struct scope *sc, struct task *task, const char *sql)
-{
-    PGconn *conn;
-    enum status s = db_connection(sc, task->db, &conn);
-    if (s != STATUS_OK)
-        return s;
-    if (!PQsendQuery(conn, sql))
-        return fail(sc, STATUS_UNAVAILABLE, "PostgreSQL: the connection broke");
-    while (PQisBusy(conn)) {
-        struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
-        int n = poll(&p, 1, 500);
-        task_heartbeat(task);
-        if (n > 0 && !PQconsumeInput(conn))
-            return fail(sc, STATUS_UNAVAILABLE, "PostgreSQL: the connection broke");
-        s = task_check(sc, task);
-        if (s != STATUS_OK) {
-            db_disconnect(task->db); /* with client_connection_check_interval the server stops too */
-            return s;
-        }
-    }
-    for (PGresult *r; (r = PQgetResult(conn));) {
-        ExecStatusType kind = PQresultStatus(r);
-        if (kind != PGRES_COMMAND_OK && kind != PGRES_TUPLES_OK && s == STATUS_OK)
-            s = fail(sc, STATUS_UNAVAILABLE, "a long statement failed: %s", PQresultErrorMessage(r));
-        PQclear(r);
-    }
-    return s;
-}
-
-/* Builds the generation's graph when it has grown past EXACT_SCAN_ROWS. */
-static enum status build_graph(struct scope *sc, struct ingest *in)
-{
-    if (!in->has_generation || in->generation.has_graph || in->stats.vectors <= in->task->settings->exact_scan_rows)
-        return STATUS_OK;
-    struct task *task = in->task;
-    const char *sql;
-    enum status s = vector_store_graph_sql(sc, task->db, &in->generation, &sql);
-    if (s == STATUS_OK)
-        s = db_begin(sc, task->db);
-    if (s == STATUS_OK)
-        s = run_long(sc, task, sql);
-    if (s == STATUS_OK)
-        s = vector_store_graph_built(sc, task->db, in->generation.id);
-    (void)FAULT(GRAPH_BUILT, task->operation_id);
-    if (s == STATUS_OK)
-        return task_commit(sc, task);
-    db_rollback(task->db);
-    return s;
-}
-
 /* ---- the end ---- */
 
 static const char *summary(struct scope *sc, const struct ingest *in)
@@ -182,9 +91,9 @@ static const char *summary(struct scope *sc, const struct ingest *in)
     json_int(&t, "unchanged_documents_skipped", in->unchanged);
     json_int(&t, "duplicate_documents_skipped", in->duplicates);
     json_int(&t, "chunks_created", in->chunks_written);
-    json_int(&t, "tokens_embedded", in->tokens_embedded);
-    if (in->chunk_note)
-        json_text(&t, "note", in->chunk_note);
+    json_int(&t, "tokens_embedded", in->writing.tokens_embedded);
+    if (in->reading.note)
+        json_text(&t, "note", in->reading.note);
     json_close(&t, '}');
     return arena_strdup(&sc->arena, text_str(&t));
 }
@@ -192,7 +101,8 @@ static const char *summary(struct scope *sc, const struct ingest *in)
 static enum status finish(struct scope *sc, struct ingest *in, const char *last_stage)
 {
     struct task *task = in->task;
-    enum status s = build_graph(sc, in);
+    enum status s = in->writing.has_generation ? graph_build(sc, task, &in->writing.generation, in->stats.vectors)
+                                               : STATUS_OK;
     if (s != STATUS_OK)
         return s;
     (void)FAULT(DOCUMENTS_WRITTEN, task->operation_id);
@@ -251,8 +161,8 @@ enum status ingest_index(struct scope *sc, struct task *task)
     struct ingest in = {.task = task, .root_fd = -1};
     enum status s = document_store_collection(sc, task->db, task->collection_id, &in.collection);
     if (s == STATUS_OK)
-        s = open_model(sc, &in);
-    embed_model_close(in.model);
+        s = open_reading(sc, &in);
+    reading_close(&in.reading);
     if (s != STATUS_OK)
         return s;
     task->total = 0;

@@ -3,30 +3,21 @@
 #pragma once
 
 #include "common/store/document_store.h"
-#include "worker/task.h"
-
-struct extractor;
-struct embed_client;
-struct embed_model;
+#include "worker/tasks/writing.h"
 
 struct ingest {
     struct task *task;
     struct ingest_collection collection;
     struct ingest_source source;
     struct collection_stats stats;
-    struct extractor *extractor;
-    struct embed_client *embedder;
-    struct embed_model *model; /* for its tokenizer: chunks are measured in the model's tokens */
-    bool has_generation;
-    struct generation generation;
-    int chunk_size, chunk_overlap;
-    const char *chunk_note; /* what was done instead of what was asked for; NULL = nothing */
-    int root_fd;            /* of the source root that holds the directory */
+    struct reading reading;
+    struct writing writing;
+    int root_fd; /* of the source root that holds the directory */
 
     /* Of the scan. */
     int64_t found, registered, updated, unchanged, scan_errors, duplicates;
     /* Of the writing. */
-    int64_t chunks_written, tokens_embedded;
+    int64_t chunks_written;
     const char *first_problem; /* reason of the first failed document */
 };
 

@@ -117,8 +117,8 @@ static enum status register_as(struct scope *sc, struct batch *b, const struct n
         b->change.bytes += d->size - known->size;
         return STATUS_OK;
     }
-    s = document_store_hide(sc, in->task->db, in->has_generation ? &in->generation : NULL, in->task->collection_id, id,
-                            live_version, &removed);
+    s = document_store_hide(sc, in->task->db, in->writing.has_generation ? &in->writing.generation : NULL,
+                            in->task->collection_id, id, live_version, &removed);
     b->change.documents--;
     b->change.bytes -= known->size;
     b->change.vectors -= removed;

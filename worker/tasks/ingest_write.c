@@ -3,11 +3,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/metrics.h"
-#include "common/source/directory.h"
-#include "worker/chunk/chunk.h"
 #include "worker/embed/client.h"
-#include "worker/embed/model.h"
-#include "worker/extract/extract.h"
 #include "worker/tasks/in_hand.h"
 
 #include <stdio.h>
@@ -17,19 +13,7 @@
 enum {
     DOCUMENTS_AT_A_TIME = 50,
     MOST_ROWS_A_TRANSACTION = 512, /* whatever VECTOR_UPLOAD_BATCH_SIZE says */
-    EMBED_TIMEOUT_MS = 120000,
     BATCH_ARENA_BYTES = 32 << 20,
-};
-
-/* A document whose chunks are ready to be embedded. */
-struct ready_document {
-    const struct pending_document *from;
-    const char *mime_type, *metadata_json;
-    const char *problem, *category; /* set: to be recorded as failed */
-    bool is_set_aside;
-    struct chunk *chunks;
-    size_t count;
-    const char *text;
 };
 
 /* Documents that are embedded and committed together. */
@@ -41,89 +25,16 @@ struct group {
 
 /* ---- reading ---- */
 
-static void give_up_on(struct ready_document *d, const char *problem, const char *category)
-{
-    d->problem = problem;
-    d->category = category;
-    d->count = 0;
-}
-
 static void set_aside(struct ready_document *d, const char *reason)
 {
-    give_up_on(d, reason, "permanent");
+    reading_give_up(d, reason, "permanent");
     d->is_set_aside = true;
-}
-
-static const char *category_of(enum error_class class)
-{
-    return class == ERROR_TRANSIENT || class == ERROR_RESOURCE ? "transient"
-           : class == ERROR_PERMANENT                          ? "permanent"
-                                                               : "unknown";
-}
-
-static const char *metadata_of(struct scope *sc, const struct extract_result *r)
-{
-    if (!r->title || !*r->title)
-        return NULL;
-    scoped_text t = {0};
-    json_open(&t, NULL, '{');
-    json_text(&t, "title", r->title);
-    json_close(&t, '}');
-    return arena_strdup(&sc->arena, text_str(&t));
-}
-
-static size_t model_spans(void *context, struct scope *sc, const char *text, size_t len, struct token_span **out)
-{
-    const struct embed_model *model = context;
-    struct token_span *spans = NULL;
-    size_t count = 0;
-    tokenizer_encode_spans(model->tokenizer, text, len, &spans, &count);
-    struct token_span *kept = arena_array(&sc->arena, count + 1, sizeof *kept);
-    if (count > 0)
-        memcpy(kept, spans, count * sizeof *kept);
-    free(spans);
-    *out = kept;
-    return count;
 }
 
 static enum status read_document(struct scope *sc, struct ingest *in, struct group *g, struct ready_document *d)
 {
-    struct task *task = in->task;
-    struct path_bytes path = d->from->path;
-    scoped_fd int fd = -1;
-    enum status s = source_open_file(&g->sc, task->settings->source_roots, path.bytes, path.len, &fd);
-    if (s != STATUS_OK) {
-        give_up_on(d, g->sc.problem_text, category_of(status_class(s)));
-        scope_forgive(&g->sc);
-        return s == STATUS_NOT_FOUND || s == STATUS_UNAVAILABLE ? ingest_check_source(sc, in) : STATUS_OK;
-    }
-    (void)FAULT(DOCUMENT_OPENED, d->from->name);
-    struct extract_result r = {0};
-    s = extractor_run(&g->sc, in->extractor, fd, d->from->name, &r);
-    if (s != STATUS_OK) {
-        give_up_on(d, g->sc.problem_text ? g->sc.problem_text : status_text(s), category_of(status_class(s)));
-        scope_forgive(&g->sc);
-        d->mime_type = r.mime_type;
-        return task_check(sc, task);
-    }
-    (void)FAULT(DOCUMENT_EXTRACTED, d->from->name);
-    d->mime_type = r.mime_type;
-    d->metadata_json = metadata_of(&g->sc, &r);
-    d->text = r.text;
-    struct token_counter counter = {.spans = model_spans, .context = in->model};
-    struct chunk_options options = {.strategy = in->collection.strategy ? in->collection.strategy : "recursive",
-                                    .size = (size_t)in->chunk_size,
-                                    .overlap = (size_t)in->chunk_overlap};
-    const char *note = NULL;
-    s = chunk_text(&g->sc, &options, &counter, r.text, r.text_len, &d->chunks, &d->count, &note);
-    if (s != STATUS_OK)
-        return s;
-    if (note && !in->chunk_note)
-        in->chunk_note = arena_strdup(&sc->arena, note); /* it outlives the group */
-    if (d->count == 0)
-        give_up_on(d, "there is no text in it", "permanent");
-    (void)FAULT(MID_DOCUMENT, d->from->name);
-    return STATUS_OK;
+    enum status s = reading_document(sc, &g->sc, &in->reading, d);
+    return s == STATUS_OK && d->is_missing ? ingest_check_source(sc, in) : s;
 }
 
 /* ---- writing ---- */
@@ -135,54 +46,13 @@ struct change {
 
 static enum status ensure_generation(struct scope *sc, struct ingest *in, int dim)
 {
-    if (in->has_generation)
+    if (in->writing.has_generation)
         return STATUS_OK;
     enum status s = vector_store_create(sc, in->task->db, in->task->collection_id, in->collection.model, dim,
-                                        in->collection.quantization, &in->generation);
+                                        in->collection.quantization, &in->writing.generation);
     if (s == STATUS_OK)
-        in->generation.model = in->collection.model;
+        in->writing.generation.model = in->collection.model;
     (void)FAULT(GENERATION_MADE, in->task->operation_id);
-    return s;
-}
-
-static const char *chunk_metadata(struct scope *sc, const struct chunk *c)
-{
-    if (!c->heading || !*c->heading)
-        return NULL;
-    scoped_text t = {0};
-    json_open(&t, NULL, '{');
-    json_text(&t, "heading", c->heading);
-    json_close(&t, '}');
-    return arena_strdup(&sc->arena, text_str(&t));
-}
-
-static enum status write_rows(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t from,
-                              size_t count, const float *vectors, int dim)
-{
-    int64_t *ids = arena_array(&sc->arena, count, sizeof *ids);
-    struct chunk_row *rows = arena_array(&sc->arena, count, sizeof *rows);
-    struct vector_row *embeddings = arena_array(&sc->arena, count, sizeof *embeddings);
-    enum status s = document_store_reserve(sc, in->task->db, count, ids);
-    if (s != STATUS_OK)
-        return s;
-    for (size_t i = 0; i < count; i++) {
-        const struct chunk *c = &d->chunks[from + i];
-        rows[i] = (struct chunk_row){.id = ids[i],
-                                     .document_id = d->from->id,
-                                     .version = d->from->next_version,
-                                     .ordinal = (int)(from + i),
-                                     .tokens = (int)c->tokens,
-                                     .start = (uint32_t)c->start,
-                                     .end = (uint32_t)c->end,
-                                     .content = d->text + c->start,
-                                     .content_len = c->end - c->start,
-                                     .metadata_json = chunk_metadata(sc, c)};
-        embeddings[i] = (struct vector_row){ids[i], d->from->id, d->from->next_version, vectors + i * (size_t)dim};
-    }
-    s = document_store_write_chunks(sc, in->task->db, in->task->collection_id, rows, count);
-    (void)FAULT(CHUNKS_WRITTEN, d->from->name);
-    if (s == STATUS_OK)
-        s = vector_store_write(sc, in->task->db, &in->generation, embeddings, count);
     return s;
 }
 
@@ -200,15 +70,16 @@ static enum status settle_document(struct scope *sc, struct ingest *in, const st
                                                  .mime_type = d->mime_type,
                                                  .operation_id = task->operation_id,
                                                  .is_set_aside = d->is_set_aside};
-        s = document_store_failed(sc, task->db, in->has_generation ? &in->generation : NULL, task->collection_id, p->id,
-                                  p->live_version, &failure, &removed);
+        s = document_store_failed(sc, task->db, in->writing.has_generation ? &in->writing.generation : NULL,
+                                  task->collection_id, p->id, p->live_version, &failure, &removed);
         if (s == STATUS_OK && written > 0)
-            s = document_store_abandon(sc, task->db, &in->generation, task->collection_id, p->id, p->next_version);
+            s = document_store_abandon(sc, task->db, &in->writing.generation, task->collection_id, p->id,
+                                       p->next_version);
         change->failed++;
         change->documents -= p->live_version > 0;
         change->bytes -= p->live_version > 0 ? p->size : 0;
     } else {
-        s = document_store_done(sc, task->db, &in->generation, task->collection_id, p->id, p->next_version,
+        s = document_store_done(sc, task->db, &in->writing.generation, task->collection_id, p->id, p->next_version,
                                 (int)d->count, d->mime_type, d->metadata_json, &removed);
         change->documents += p->live_version == 0;
         change->bytes += p->live_version == 0 ? p->size : 0;
@@ -223,7 +94,7 @@ static enum status settle_document(struct scope *sc, struct ingest *in, const st
 static enum status activate(struct scope *sc, struct ingest *in)
 {
     enum status s = task_fence(sc, in->task);
-    return s == STATUS_OK ? vector_store_activate(sc, in->task->db, &in->generation) : s;
+    return s == STATUS_OK ? vector_store_activate(sc, in->task->db, &in->writing.generation) : s;
 }
 
 /* The fence comes before the counters (lock order: documents, operations, collections); COMMIT follows at once. */
@@ -292,54 +163,6 @@ static void account(struct scope *sc, struct ingest *in, const struct group *g)
     }
 }
 
-/* Asks for some texts at a time, so that an answer is not late because much was asked for. *out_bad: the text that was
- * refused, counted from `from`; SIZE_MAX = none. */
-static enum status embed_all(struct scope *sc, struct ingest *in, const struct ready_document *d, size_t from,
-                             size_t count, struct embed_answer *out, size_t *out_bad)
-{
-    size_t step = in->task->settings->embedding_batch_size > 0 ? (size_t)in->task->settings->embedding_batch_size : 1;
-    float *vectors = NULL;
-    *out_bad = SIZE_MAX;
-    for (size_t done = 0, n; done < count; done += n) {
-        n = count - done < step ? count - done : step;
-        struct embed_text *texts = arena_array(&sc->arena, n, sizeof *texts);
-        for (size_t i = 0; i < n; i++) {
-            const struct chunk *c = &d->chunks[from + done + i];
-            texts[i] = (struct embed_text){d->text + c->start, c->end - c->start};
-        }
-        struct embed_answer part;
-        size_t bad = SIZE_MAX;
-        (void)FAULT(BEFORE_EMBEDDING, d->from->name);
-        enum status s = embed_client_run(sc, in->embedder, in->collection.model, EMBED_PASSAGE, in->task->operation_id,
-                                         texts, n, EMBED_TIMEOUT_MS, &part, &bad);
-        if (s != STATUS_OK) {
-            *out_bad = bad == SIZE_MAX ? SIZE_MAX : done + bad;
-            return s;
-        }
-        (void)FAULT(AFTER_EMBEDDING, d->from->name);
-        if (!vectors)
-            vectors = arena_array(&sc->arena, count * (size_t)part.dim, sizeof *vectors);
-        memcpy(vectors + done * (size_t)part.dim, part.vectors, n * (size_t)part.dim * sizeof *vectors);
-        in->tokens_embedded += part.tokens;
-        *out = part;
-    }
-    out->vectors = vectors;
-    return STATUS_OK;
-}
-
-/* One refused text makes its document fail and none else. */
-static enum status embed(struct scope *sc, struct ingest *in, struct ready_document *d, size_t from, size_t count,
-                         struct embed_answer *out)
-{
-    size_t bad;
-    enum status s = embed_all(sc, in, d, from, count, out, &bad);
-    if (s != STATUS_INVALID || bad == SIZE_MAX)
-        return s;
-    give_up_on(d, arena_strdup(&sc->arena, sc->problem_text ? sc->problem_text : status_text(s)), "permanent");
-    scope_forgive(sc);
-    return STATUS_OK;
-}
-
 /* A document larger than one transaction: all but its last part are committed unseen. */
 static enum status write_early_parts(struct scope *sc, struct ingest *in, struct ready_document *d, size_t *io_from)
 {
@@ -349,7 +172,7 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, struct
         struct scope part;
         scope_init(&part, sc->trace_id);
         struct embed_answer a;
-        enum status s = embed(&part, in, d, *io_from, rows, &a);
+        enum status s = writing_embed(&part, &in->writing, d, *io_from, rows, &a);
         if (d->problem) {
             d->problem = arena_strdup(&sc->arena, d->problem);
             scope_done(&part);
@@ -364,8 +187,8 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, struct
         if (s == STATUS_OK)
             s = document_store_begin(&part, in->task->db, d->from->id);
         if (s == STATUS_OK)
-            s = write_rows(&part, in, d, *io_from, rows, a.vectors, a.dim);
-        if (s == STATUS_OK && !in->has_generation)
+            s = writing_rows(&part, &in->writing, d, d->from->next_version, *io_from, rows, a.vectors, a.dim);
+        if (s == STATUS_OK && !in->writing.has_generation)
             s = activate(&part, in);
         (void)FAULT(BEFORE_PART_COMMIT, d->from->name);
         if (s == STATUS_OK)
@@ -377,7 +200,7 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, struct
         scope_done(&part);
         if (s != STATUS_OK)
             return s;
-        in->has_generation = true;
+        in->writing.has_generation = true;
         (void)FAULT(AFTER_PART_COMMIT, d->from->name);
         *io_from += rows;
     }
@@ -396,7 +219,7 @@ static enum status write_group(struct scope *sc, struct ingest *in, struct group
             continue;
         s = write_early_parts(&g->sc, in, d, &from[i]);
         if (s == STATUS_OK && !d->problem)
-            s = embed(&g->sc, in, d, from[i], d->count - from[i], &answers[i]);
+            s = writing_embed(&g->sc, &in->writing, d, from[i], d->count - from[i], &answers[i]);
         if (s == STATUS_OK && !d->problem)
             dim = answers[i].dim;
     }
@@ -410,20 +233,21 @@ static enum status write_group(struct scope *sc, struct ingest *in, struct group
     for (size_t i = 0; i < g->count && s == STATUS_OK; i++) {
         const struct ready_document *d = &g->documents[i];
         if (!d->problem)
-            s = write_rows(&g->sc, in, d, from[i], d->count - from[i], answers[i].vectors, dim);
+            s = writing_rows(&g->sc, &in->writing, d, d->from->next_version, from[i], d->count - from[i],
+                             answers[i].vectors, dim);
         if (s == STATUS_OK)
             s = settle_document(&g->sc, in, d, from[i], &change);
     }
     (void)FAULT(BEFORE_DOCUMENT_COMMIT, in->task->operation_id);
     if (s == STATUS_OK)
-        s = commit(&g->sc, in, &change, g->count, dim > 0 && !in->has_generation);
+        s = commit(&g->sc, in, &change, g->count, dim > 0 && !in->writing.has_generation);
     if (s != STATUS_OK) {
         db_rollback(in->task->db);
         return fail(sc, s, "%s", g->sc.problem_text ? g->sc.problem_text : status_text(s));
     }
     (void)FAULT(AFTER_DOCUMENT_COMMIT, in->task->operation_id);
     if (dim > 0)
-        in->has_generation = true;
+        in->writing.has_generation = true;
     for (size_t i = 0; i < g->count; i++)
         in->chunks_written += (int64_t)g->documents[i].count;
     metrics_add(METRIC_CHUNKS, NULL, NULL, (double)g->chunks);

@@ -1,0 +1,2 @@
+-- To be filled before the release that carries it.
+SELECT 1;
