@@ -1,4 +1,5 @@
-/* HTTP by libmicrohttpd: requests in, replies out, handler threads between. No other file includes its header.
+/* HTTP by libmicrohttpd: requests in, replies out, handler threads between. Only the files of server_state.h include
+ * its header.
  *
  * The library's thread reads connections and never waits: a complete request is suspended, put into a bounded queue,
  * run by one of API_THREADS handler threads, each with its own PostgreSQL and Redis connections, and resumed with its

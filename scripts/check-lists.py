@@ -21,10 +21,10 @@ WRAPPERS = {
     "libpq-fe.h": ["common/db.h"],
     "libwebsockets.h": ["api/relay/relay.c"],
     "magic.h": ["worker/extract/format.c"],
-    "microhttpd.h": ["api/server.c", "worker/internal_http.c"],  # one a program
+    "microhttpd.h": ["api/server_state.h", "worker/internal_http.c"],  # one a program
     "seccomp.h": ["worker/extract/lockdown.c"],
     "uchardet/uchardet.h": ["worker/extract/charset.c"],
-    "zlib.h": ["api/server.c"],
+    "zlib.h": ["api/server_answer.c"],
 }
 BORDERS = {"common/": ("api/", "worker/"), "sql/": ("api/", "worker/"), "api/": ("worker/",), "worker/": ("api/",)}
 
