@@ -265,9 +265,11 @@ enum status document_store_done(struct scope *sc, struct db *db, const struct ge
     return s;
 }
 
-enum status document_store_hashed(struct scope *sc, struct db *db, int64_t document_id, const char *hash)
+enum status document_store_looked_at(struct scope *sc, struct db *db, int64_t document_id, const char *hash,
+                                     int64_t size, int64_t mtime_ns)
 {
-    return db_run(sc, db, SQL_INGEST_DOCUMENT_HASHED, NULL, db_number(sc, document_id), hash);
+    return db_run(sc, db, SQL_INGEST_DOCUMENT_LOOKED_AT, NULL, db_number(sc, document_id), hash, db_number(sc, size),
+                  db_number(sc, mtime_ns));
 }
 
 enum status document_store_abandon(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,

@@ -55,9 +55,9 @@ static enum status settle_document(struct scope *sc, struct ingest *in, const st
         s = document_store_done(sc, task->db, &in->writing.generation, task->collection_id, p->id, p->next_version,
                                 (int)d->count, d->mime_type, d->metadata_json, &removed);
         if (s == STATUS_OK && d->hash)
-            s = document_store_hashed(sc, task->db, p->id, d->hash);
+            s = document_store_looked_at(sc, task->db, p->id, d->hash, d->size, d->mtime_ns);
         change->documents += p->live_version == 0;
-        change->bytes += p->live_version == 0 ? p->size : 0;
+        change->bytes += (d->hash ? d->size : p->size) - (p->live_version > 0 ? p->size : 0);
         change->vectors += (int64_t)d->count;
     }
     change->vectors -= removed;

@@ -6,6 +6,7 @@
 #include "worker/extract/extract.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- what all documents need ---- */
 
@@ -122,14 +123,17 @@ enum status reading_cut(struct scope *sc, struct scope *own, struct reading *r, 
     return STATUS_OK;
 }
 
-/* A file that could not be read when it was found has none. Without one it is compared by size and time alone. */
-static void hash_file(struct scope *own, int fd, struct ready_document *d)
+/* What was found by the scan may be another file by now, or could not be read then. */
+static void look_anew(struct scope *own, int fd, struct ready_document *d)
 {
+    struct stat facts;
     char *hash = arena_alloc(&own->arena, 65);
-    if (source_hash_fd(own, fd, hash) == STATUS_OK)
+    if (fstat(fd, &facts) == 0 && source_hash_fd(own, fd, hash) == STATUS_OK) {
         d->hash = hash;
-    else
-        scope_forgive(own);
+        d->size = facts.st_size;
+        d->mtime_ns = (int64_t)facts.st_mtim.tv_sec * 1000000000 + facts.st_mtim.tv_nsec;
+    }
+    scope_forgive(own);
 }
 
 enum status reading_document(struct scope *sc, struct scope *own, struct reading *r, struct ready_document *d)
@@ -145,8 +149,8 @@ enum status reading_document(struct scope *sc, struct scope *own, struct reading
         return STATUS_OK;
     }
     (void)FAULT(DOCUMENT_OPENED, d->from->name);
-    if (!*d->from->hash)
-        hash_file(own, fd, d);
+    if (!*d->from->hash || r->task->type == OPERATION_RETRY_DOCUMENTS)
+        look_anew(own, fd, d);
     struct extract_result result = {0};
     s = extractor_run(own, r->extractor, fd, d->from->name, &result);
     if (s != STATUS_OK) {
