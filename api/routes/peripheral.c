@@ -246,12 +246,4 @@ enum status peripheral_projections(struct request *r)
     return s == STATUS_OK ? reply_constant(r, 200, "{\"projections\":[]}") : s;
 }
 
-enum status peripheral_source_update(struct request *r)
-{
-    struct collection c;
-    enum status s = guard_owned(r, r->params[0], &c, NULL);
-    return s == STATUS_OK ? fail(r->sc, STATUS_NOT_IMPLEMENTED,
-                                 "Changing a source is not available in this version; add its path again with another "
-                                 "source_config")
-                          : s;
 }

@@ -174,6 +174,7 @@ enum status document_store_pending(struct scope *sc, struct db *db, int64_t coll
             .path = bytes_of(sc, db_text(rows, r, "path")),
             .name = arena_strdup(&sc->arena, db_text(rows, r, "file_name")),
             .hash = arena_strdup(&sc->arena, db_text(rows, r, "content_hash")),
+            .source_path = arena_strdup(&sc->arena, db_text(rows, r, "source_path")),
             .next_version = (int)db_int(rows, r, "next_version", 1),
             .live_version = (int)db_int(rows, r, "live_version", 0),
             .chunk_count = (int)db_int(rows, r, "chunk_count", 0),
@@ -262,6 +263,11 @@ enum status document_store_done(struct scope *sc, struct db *db, const struct ge
     if (s == STATUS_OK && version > 1)
         s = remove_rows(sc, db, g, collection_id, document_id, version - 1, true, out_removed);
     return s;
+}
+
+enum status document_store_hashed(struct scope *sc, struct db *db, int64_t document_id, const char *hash)
+{
+    return db_run(sc, db, SQL_INGEST_DOCUMENT_HASHED, NULL, db_number(sc, document_id), hash);
 }
 
 enum status document_store_abandon(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,

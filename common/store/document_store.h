@@ -55,6 +55,7 @@ struct pending_document {
     struct path_bytes path;
     const char *name; /* shown */
     const char *hash;
+    const char *source_path; /* of the source that it came from; NULL = none */
     int next_version, live_version, chunk_count;
     bool is_suspected;   /* was in hand when an attempt died: read alone */
     int crashes, losses; /* deaths of children, lost workers, that had it alone in hand */
@@ -113,6 +114,8 @@ enum status document_store_begin(struct scope *sc, struct db *db, int64_t docume
 enum status document_store_done(struct scope *sc, struct db *db, const struct generation *generation,
                                 int64_t collection_id, int64_t document_id, int version, int chunks,
                                 const char *mime_type, const char *metadata_json, int64_t *out_removed) must_check;
+/* The content's hash, of a file that could not be read when it was registered. */
+enum status document_store_hashed(struct scope *sc, struct db *db, int64_t document_id, const char *hash) must_check;
 /* Recorded with its reason; what was visible of it before goes, since the file is not that any more. `generation` may
  * be NULL. */
 enum status document_store_failed(struct scope *sc, struct db *db, const struct generation *generation,

@@ -21,6 +21,18 @@ static void choose_sizes(struct reading *r, int chunk_size, int chunk_overlap)
     r->chunking.overlap = overlap;
 }
 
+static struct extractor *make_extractor(const struct task *task)
+{
+    const struct settings *settings = task->settings;
+    struct extract_limits limits = {
+        .max_file_bytes = (uint64_t)settings->max_file_bytes,
+        .max_text_bytes = (uint64_t)settings->max_text_bytes,
+        .seconds = (int)settings->extract_seconds,
+        .memory_mb = (int)settings->extract_memory_mb,
+    };
+    return extractor_new(&limits, task->executable);
+}
+
 enum status reading_open(struct scope *sc, struct reading *r, struct task *task, const char *model,
                          const char *strategy, int chunk_size, int chunk_overlap)
 {
@@ -31,13 +43,7 @@ enum status reading_open(struct scope *sc, struct reading *r, struct task *task,
     if (!r->model)
         return fail(sc, STATUS_INVALID, "the model %s cannot be used: %s", model, error);
     choose_sizes(r, chunk_size, chunk_overlap);
-    struct extract_limits limits = {
-        .max_file_bytes = (uint64_t)task->settings->max_file_bytes,
-        .max_text_bytes = (uint64_t)task->settings->max_text_bytes,
-        .seconds = (int)task->settings->extract_seconds,
-        .memory_mb = (int)task->settings->extract_memory_mb,
-    };
-    r->extractor = extractor_new(&limits, task->executable);
+    r->extractor = make_extractor(task);
     extractor_on_wait(r->extractor, task_has_to_stop, task);
     return STATUS_OK;
 }
@@ -46,6 +52,19 @@ void reading_close(struct reading *r)
 {
     extractor_free(r->extractor);
     embed_model_close(r->model);
+}
+
+void reading_share(struct reading *r, const struct reading *of, bool (*should_stop)(void *context), void *context)
+{
+    *r = *of;
+    r->note = NULL;
+    r->extractor = make_extractor(of->task);
+    extractor_on_wait(r->extractor, should_stop, context);
+}
+
+void reading_unshare(struct reading *r)
+{
+    extractor_free(r->extractor);
 }
 
 /* ---- one document ---- */
@@ -103,12 +122,22 @@ enum status reading_cut(struct scope *sc, struct scope *own, struct reading *r, 
     return STATUS_OK;
 }
 
+/* A file that could not be read when it was found has none. Without one it is compared by size and time alone. */
+static void hash_file(struct scope *own, int fd, struct ready_document *d)
+{
+    char *hash = arena_alloc(&own->arena, 65);
+    if (source_hash_fd(own, fd, hash) == STATUS_OK)
+        d->hash = hash;
+    else
+        scope_forgive(own);
+}
+
 enum status reading_document(struct scope *sc, struct scope *own, struct reading *r, struct ready_document *d)
 {
-    struct task *task = r->task;
+    const struct settings *settings = r->task->settings;
     struct path_bytes path = d->from->path;
     scoped_fd int fd = -1;
-    enum status s = source_open_file(own, task->settings->source_roots, path.bytes, path.len, &fd);
+    enum status s = source_open_file(own, settings->source_roots, path.bytes, path.len, &fd);
     if (s != STATUS_OK) {
         reading_give_up(d, own->problem_text, category_of(status_class(s)));
         d->is_missing = s == STATUS_NOT_FOUND || s == STATUS_UNAVAILABLE;
@@ -116,13 +145,18 @@ enum status reading_document(struct scope *sc, struct scope *own, struct reading
         return STATUS_OK;
     }
     (void)FAULT(DOCUMENT_OPENED, d->from->name);
+    if (!*d->from->hash)
+        hash_file(own, fd, d);
     struct extract_result result = {0};
     s = extractor_run(own, r->extractor, fd, d->from->name, &result);
     if (s != STATUS_OK) {
-        reading_give_up(d, own->problem_text ? own->problem_text : status_text(s), category_of(status_class(s)));
+        const char *problem = own->problem_text ? own->problem_text : status_text(s);
         scope_forgive(own);
+        if (s == STATUS_CANCELLED)
+            return fail(sc, s, "%s", problem);
+        reading_give_up(d, problem, category_of(status_class(s)));
         d->mime_type = result.mime_type;
-        return task_check(sc, task);
+        return STATUS_OK;
     }
     (void)FAULT(DOCUMENT_EXTRACTED, d->from->name);
     d->mime_type = result.mime_type;
