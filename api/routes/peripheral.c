@@ -245,5 +245,3 @@ enum status peripheral_projections(struct request *r)
     enum status s = guard_readable(r, r->params[0], &c, NULL);
     return s == STATUS_OK ? reply_constant(r, 200, "{\"projections\":[]}") : s;
 }
-
-}
