@@ -245,36 +245,3 @@ enum status peripheral_projections(struct request *r)
     enum status s = guard_readable(r, r->params[0], &c, NULL);
     return s == STATUS_OK ? reply_constant(r, 200, "{\"projections\":[]}") : s;
 }
-
-enum status peripheral_sync_runs(struct request *r)
-{
-    struct collection c;
-    int64_t offset, limit;
-    enum status s = request_query_int(r, "offset", 0, INT32_MAX, 0, &offset);
-    if (s == STATUS_OK)
-        s = request_query_int(r, "limit", 1, 100, 50, &limit);
-    if (s == STATUS_OK)
-        s = guard_readable(r, r->params[0], &c, NULL);
-    if (s != STATUS_OK)
-        return s;
-    struct text *t = reply_json(r, 200);
-    json_open(t, NULL, '{');
-    json_open(t, "items", '[');
-    json_close(t, ']');
-    json_int(t, "total", 0);
-    json_int(t, "offset", offset);
-    json_int(t, "limit", limit);
-    json_close(t, '}');
-    return STATUS_OK;
-}
-
-enum status peripheral_sync(struct request *r)
-{
-    struct collection c;
-    enum status s = guard_owned(r, r->params[0], &c, NULL);
-    if (s == STATUS_OK && !c.is_continuous)
-        return fail(r->sc, STATUS_INVALID, "The collection is not synchronised: its sync_mode is 'one_time'");
-    return s == STATUS_OK
-               ? fail(r->sc, STATUS_NOT_IMPLEMENTED, "Synchronising by hand is not available in this version")
-               : s;
-}

@@ -40,24 +40,40 @@ static enum status remove_all(struct scope *sc, struct db *db, const struct gene
     return s;
 }
 
-enum status document_removal_batch(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
-                                   int64_t source_id, bool duplicates, int64_t after_id, int limit,
-                                   struct removal_batch *out)
+static enum status remove_rows(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
+                               const PGresult *rows, struct removal_batch *out)
 {
-    scoped(PGresult) *rows = NULL;
     scoped(PGresult) *revived = NULL;
-    *out = (struct removal_batch){.last_id = after_id};
-    enum status s = db_run(sc, db, SQL_REMOVE_SOURCE_BATCH, &rows, db_number(sc, source_id),
-                           duplicates ? "true" : "false", db_number(sc, after_id), db_number(sc, limit));
-    if (s != STATUS_OK || PQntuples(rows) == 0)
-        return s;
     const char *ids = take_rows(sc, rows, out);
-    s = remove_all(sc, db, g, collection_id, ids, out);
+    enum status s = remove_all(sc, db, g, collection_id, ids, out);
     if (s == STATUS_OK)
         s = db_run(sc, db, SQL_DOCUMENTS_REVIVE_DUPLICATES_OF, &revived, db_number(sc, collection_id), ids);
     if (s == STATUS_OK)
         out->revived = db_int(revived, 0, "revived", 0);
     return s;
+}
+
+enum status document_removal_ids(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
+                                 const int64_t *ids, size_t count, struct removal_batch *out)
+{
+    scoped(PGresult) *rows = NULL;
+    scoped_text list = {0};
+    *out = (struct removal_batch){0};
+    for (size_t i = 0; i < count; i++)
+        db_array_put(&list, db_number(sc, ids[i]));
+    enum status s = db_run(sc, db, SQL_SYNC_REMOVAL, &rows, db_number(sc, collection_id), db_array_end(&list));
+    return s == STATUS_OK && PQntuples(rows) > 0 ? remove_rows(sc, db, g, collection_id, rows, out) : s;
+}
+
+enum status document_removal_batch(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,
+                                   int64_t source_id, bool duplicates, int64_t after_id, int limit,
+                                   struct removal_batch *out)
+{
+    scoped(PGresult) *rows = NULL;
+    *out = (struct removal_batch){.last_id = after_id};
+    enum status s = db_run(sc, db, SQL_REMOVE_SOURCE_BATCH, &rows, db_number(sc, source_id),
+                           duplicates ? "true" : "false", db_number(sc, after_id), db_number(sc, limit));
+    return s == STATUS_OK && PQntuples(rows) > 0 ? remove_rows(sc, db, g, collection_id, rows, out) : s;
 }
 
 enum status document_removal_source(struct scope *sc, struct db *db, int64_t collection_id, int64_t source_id)

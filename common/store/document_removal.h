@@ -19,6 +19,10 @@ enum status document_removal_count(struct scope *sc, struct db *db, int64_t sour
 enum status document_removal_batch(struct scope *sc, struct db *db, const struct generation *generation,
                                    int64_t collection_id, int64_t source_id, bool duplicates, int64_t after_id,
                                    int limit, struct removal_batch *out) must_check;
+/* The same for documents of a collection by their ids; what is not there any more is left out. */
+enum status document_removal_ids(struct scope *sc, struct db *db, const struct generation *generation,
+                                 int64_t collection_id, const int64_t *ids, size_t count,
+                                 struct removal_batch *out) must_check;
 /* Removes a source's row, unless it still has documents. */
 enum status document_removal_source(struct scope *sc, struct db *db, int64_t collection_id,
                                     int64_t source_id) must_check;

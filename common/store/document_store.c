@@ -32,6 +32,11 @@ static struct path_bytes bytes_of(struct scope *sc, const char *hex)
     return (struct path_bytes){out, len};
 }
 
+struct path_bytes document_store_path(struct scope *sc, const char *hex)
+{
+    return bytes_of(sc, hex);
+}
+
 static const char *shown(struct scope *sc, struct path_bytes p)
 {
     scoped_text t = {0};
@@ -117,6 +122,7 @@ enum status document_store_known(struct scope *sc, struct db *db, int64_t collec
                 .status = arena_strdup(&sc->arena, db_text(rows, r, "status")),
                 .is_good = db_bool(rows, r, "is_good"),
                 .is_settled = db_bool(rows, r, "is_settled"),
+                .is_permanent = db_bool(rows, r, "is_permanent"),
             };
             break;
         }

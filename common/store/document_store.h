@@ -35,8 +35,9 @@ struct path_bytes {
 struct known_document {
     int64_t id, size, mtime_ns;
     const char *hash, *status;
-    bool is_good;    /* not a duplicate whose original has changed */
-    bool is_settled; /* this operation found it bad before, or it was set aside: not tried again as it is */
+    bool is_good;      /* not a duplicate whose original has changed */
+    bool is_settled;   /* this operation found it bad before, or it was set aside: not tried again as it is */
+    bool is_permanent; /* failed, and would again as long as the file is as it is */
 };
 
 struct new_document {
@@ -90,6 +91,8 @@ enum status document_store_source_run(struct scope *sc, struct db *db, int64_t s
 /* One answer a path, in their order. */
 enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const char *operation_id,
                                  const struct path_bytes *paths, size_t count, struct known_document **out) must_check;
+/* A path as the statements answer it (bytea, in hexadecimal), in the arena. */
+struct path_bytes document_store_path(struct scope *sc, const char *hex);
 /* Another document of the collection with this content; *out_id 0 = none. */
 enum status document_store_original(struct scope *sc, struct db *db, int64_t collection_id, const char *hash,
                                     struct path_bytes path, int64_t *out_id) must_check;

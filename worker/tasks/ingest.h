@@ -5,6 +5,8 @@
 #include "common/store/document_store.h"
 #include "worker/tasks/writing.h"
 
+struct seen;
+
 struct ingest {
     struct task *task;
     struct ingest_collection collection;
@@ -16,6 +18,8 @@ struct ingest {
 
     /* Of the scan. */
     int64_t found, registered, updated, unchanged, scan_errors, duplicates;
+    bool is_source_away; /* the walk ended early, and it was the source's fault */
+    struct seen *seen;   /* of SYNC: collects what the walks meet; what failed for good and has not changed is left */
     /* Of the writing. */
     int64_t chunks_written;
     const char *first_problem;  /* reason of the first failed document */
@@ -31,6 +35,10 @@ enum status ingest_recount(struct scope *sc, struct ingest *in) must_check;
 /* Walks the source and brings `documents` up to date with it. STATUS_UNAVAILABLE when the source is away: never "all
  * deleted". */
 enum status ingest_scan(struct scope *sc, struct ingest *in) must_check;
+/* Only the walk, without an end: ingest_scan() without what follows for the collection as a whole. */
+enum status ingest_walk(struct scope *sc, struct ingest *in) must_check;
+/* Duplicates whose original is another thing by now, or gone, stand by themselves again. */
+enum status ingest_revive_duplicates(struct scope *sc, struct ingest *in) must_check;
 /* Reads, chunks, embeds and writes every pending document of the collection. Up to INGEST_PROCESSES files are read
  * ahead, but for those under suspicion (in_hand.h). */
 enum status ingest_write(struct scope *sc, struct ingest *in) must_check;
