@@ -2,10 +2,13 @@
 
 #include "common/fault.h"
 #include "common/source/directory.h"
+#include "worker/embed/client.h"
 #include "worker/embed/model.h"
 #include "worker/extract/extract.h"
 
 #include <string.h>
+
+enum { EMBED_TIMEOUT_MS = 120000 };
 
 /* ---- what all documents need ---- */
 
@@ -21,8 +24,22 @@ static void choose_sizes(struct reading *r, int chunk_size, int chunk_overlap)
     r->chunking.overlap = overlap;
 }
 
+/* The API lets nothing in that cannot be; a configuration that an older one let in is used as far as it goes. */
+static void choose_keys(struct scope *sc, struct reading *r, const char *config_json)
+{
+    struct scope own;
+    scope_init(&own, sc->trace_id);
+    if (config_json && json_parse(&own, config_json, strlen(config_json), &r->config) != STATUS_OK)
+        r->config = NULL;
+    enum status s = chunking_read(sc, r->chunking.strategy, r->config, &r->chunking.config);
+    if (s != STATUS_OK && !r->note)
+        r->note = arena_printf(&sc->arena, "%s; the default was used", sc->problem_text);
+    scope_forgive(sc);
+    scope_done(&own);
+}
+
 enum status reading_open(struct scope *sc, struct reading *r, struct task *task, const char *model,
-                         const char *strategy, int chunk_size, int chunk_overlap)
+                         const char *strategy, int chunk_size, int chunk_overlap, const char *config_json)
 {
     char error[256];
     *r = (struct reading){.task = task, .chunking = {.strategy = strategy ? strategy : "recursive"}};
@@ -31,6 +48,7 @@ enum status reading_open(struct scope *sc, struct reading *r, struct task *task,
     if (!r->model)
         return fail(sc, STATUS_INVALID, "the model %s cannot be used: %s", model, error);
     choose_sizes(r, chunk_size, chunk_overlap);
+    choose_keys(sc, r, config_json);
     struct extract_limits limits = {
         .max_file_bytes = (uint64_t)task->settings->max_file_bytes,
         .max_text_bytes = (uint64_t)task->settings->max_text_bytes,
@@ -46,6 +64,7 @@ void reading_close(struct reading *r)
 {
     extractor_free(r->extractor);
     embed_model_close(r->model);
+    cJSON_Delete(r->config);
 }
 
 /* ---- one document ---- */
@@ -54,7 +73,7 @@ void reading_give_up(struct ready_document *d, const char *problem, const char *
 {
     d->problem = problem;
     d->category = category;
-    d->count = 0;
+    d->count = d->vector_count = 0;
 }
 
 static const char *category_of(enum error_class class)
@@ -89,15 +108,56 @@ static size_t model_spans(void *context, struct scope *sc, const char *text, siz
     return count;
 }
 
-enum status reading_cut(struct scope *sc, struct scope *own, struct reading *r, struct ready_document *d)
+/* Of one document: documents may be cut side by side, and a client is for one thread. */
+struct cutting {
+    const struct reading *r;
+    struct embed_client *client;
+};
+
+static enum status embed_for_cutting(void *context, struct scope *sc, const struct embed_text *texts, size_t count,
+                                     const float **out, int *out_dim)
 {
-    struct token_counter counter = {.spans = model_spans, .context = r->model};
-    const char *note = NULL;
-    enum status s = chunk_text(own, &r->chunking, &counter, d->text, d->text_len, &d->chunks, &d->count, &note);
+    const struct cutting *c = context;
+    struct embed_answer answer;
+    enum status s = embed_client_run(sc, c->client, c->r->model->name, EMBED_PASSAGE, c->r->task->operation_id, texts,
+                                     count, EMBED_TIMEOUT_MS, &answer, NULL);
     if (s != STATUS_OK)
         return s;
+    *out = answer.vectors;
+    *out_dim = answer.dim;
+    return STATUS_OK;
+}
+
+static enum status cut_text(struct scope *own, const struct reading *r, struct ready_document *d, const char **out_note)
+{
+    struct task *task = r->task;
+    struct cutting cutting = {.r = r, .client = embed_client_new(task->embedder_socket)};
+    embed_client_on_wait(cutting.client, task_has_to_stop, task);
+    int64_t at_a_time = task->settings->embedding_batch_size;
+    struct token_counter counter = {.spans = model_spans, .context = r->model};
+    struct chunk_embedder embedder = {embed_for_cutting, &cutting, at_a_time > 0 ? (size_t)at_a_time : 1};
+    enum status s = chunk_text(own, &r->chunking, &counter, &embedder, d->text, d->text_len, &d->chunks, &d->count,
+                               out_note);
+    embed_client_free(cutting.client);
+    return s;
+}
+
+enum status reading_cut(struct scope *sc, struct scope *own, struct reading *r, struct ready_document *d)
+{
+    const char *note = NULL;
+    enum status s = cut_text(own, r, d, &note);
+    if (s == STATUS_INVALID) { /* a text that the embedder refuses */
+        reading_give_up(d, own->problem_text, "permanent");
+        scope_forgive(own);
+        return STATUS_OK;
+    }
+    if (s != STATUS_OK)
+        return fail(sc, s, "%s", own->problem_text ? own->problem_text : status_text(s));
     if (note && !r->note)
         r->note = arena_strdup(&sc->arena, note); /* it outlives the document */
+    d->vector_count = 0;
+    for (size_t i = 0; i < d->count; i++)
+        d->vector_count += !d->chunks[i].is_parent;
     if (d->count == 0)
         reading_give_up(d, "there is no text in it", "permanent");
     return STATUS_OK;

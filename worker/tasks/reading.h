@@ -15,6 +15,7 @@ struct reading {
     struct extractor *extractor;
     struct embed_model *model; /* for its tokenizer: chunks are measured in the model's tokens */
     struct chunk_options chunking;
+    cJSON *config;    /* that chunking.config points into */
     const char *note; /* what was done instead of what was asked for, in the operation's arena; NULL = nothing */
 };
 
@@ -27,21 +28,23 @@ struct ready_document {
     bool is_missing; /* the problem is that the file is not there; the source as a whole may be away */
     struct chunk *chunks;
     size_t count;
-    const char *text; /* valid UTF-8; the chunks are ranges of it */
+    size_t vector_count; /* of the chunks: those that are embedded; the others are parents (chunk.h) */
+    const char *text;    /* valid UTF-8; the chunks are ranges of it */
     size_t text_len;
 };
 
 /* Opens the model that tokens are counted with, and the extractor's way in; chooses sizes that fit the model.
- * STATUS_INVALID: the model cannot be used. reading_close() whatever comes. `strategy` may be NULL; chunk_size 0 and
- * chunk_overlap < 0 = the default. */
+ * STATUS_INVALID: the model cannot be used. reading_close() whatever comes. `strategy` may be NULL, and `config_json`,
+ * its chunking_config; chunk_size 0 and chunk_overlap < 0 = the default. */
 enum status reading_open(struct scope *sc, struct reading *r, struct task *task, const char *model,
-                         const char *strategy, int chunk_size, int chunk_overlap) must_check;
+                         const char *strategy, int chunk_size, int chunk_overlap, const char *config_json) must_check;
 void reading_close(struct reading *r);
 /* Fills a document of which only `from` is set. What it needs lives in `own`, which may be shared by documents that are
  * written together. A failure of the document is no failure here: d->problem. */
 enum status reading_document(struct scope *sc, struct scope *own, struct reading *r,
                              struct ready_document *d) must_check;
-/* Cuts d->text into d->chunks. */
+/* Cuts d->text into d->chunks. May embed, by a connection of its own. STATUS_UNAVAILABLE and the like: the embedder is
+ * away, which is no fault of the document. */
 enum status reading_cut(struct scope *sc, struct scope *own, struct reading *r, struct ready_document *d) must_check;
 /* It is recorded as failed. `category`: transient, permanent, unknown. */
 void reading_give_up(struct ready_document *d, const char *problem, const char *category);
