@@ -12,43 +12,17 @@ enum { EMBED_TIMEOUT_MS = 120000 };
 
 /* ---- what all documents need ---- */
 
-/* Chunks never exceed what the model reads: the rest of a longer one would not be found by any search. */
-static void choose_sizes(struct reading *r, int chunk_size, int chunk_overlap)
-{
-    const struct settings *s = r->task->settings;
-    size_t size = (size_t)(chunk_size > 0 ? chunk_size : s->default_chunk_size);
-    size_t overlap = (size_t)(chunk_overlap >= 0 ? chunk_overlap : s->default_chunk_overlap);
-    if (chunk_fit((size_t)r->model->max_tokens - 2, &size, &overlap))
-        r->note = "chunk_size was larger than what the model reads; its limit was used, and the overlap in proportion";
-    r->chunking.size = size;
-    r->chunking.overlap = overlap;
-}
-
-/* The API lets nothing in that cannot be; a configuration that an older one let in is used as far as it goes. */
-static void choose_keys(struct scope *sc, struct reading *r, const char *config_json)
-{
-    struct scope own;
-    scope_init(&own, sc->trace_id);
-    if (config_json && json_parse(&own, config_json, strlen(config_json), &r->config) != STATUS_OK)
-        r->config = NULL;
-    enum status s = chunking_read(sc, r->chunking.strategy, r->config, &r->chunking.config);
-    if (s != STATUS_OK && !r->note)
-        r->note = arena_printf(&sc->arena, "%s; the default was used", sc->problem_text);
-    scope_forgive(sc);
-    scope_done(&own);
-}
-
 enum status reading_open(struct scope *sc, struct reading *r, struct task *task, const char *model,
-                         const char *strategy, int chunk_size, int chunk_overlap, const char *config_json)
+                         const struct chunk_wishes *wishes)
 {
     char error[256];
-    *r = (struct reading){.task = task, .chunking = {.strategy = strategy ? strategy : "recursive"}};
+    *r = (struct reading){.task = task};
     const char *folder = arena_printf(&sc->arena, "%s/%s", task->settings->model_dir, model);
     r->model = embed_model_open(folder, error, sizeof error);
     if (!r->model)
         return fail(sc, STATUS_INVALID, "the model %s cannot be used: %s", model, error);
-    choose_sizes(r, chunk_size, chunk_overlap);
-    choose_keys(sc, r, config_json);
+    chunk_plan_make(sc, wishes, task->settings, r->model, &r->plan);
+    r->note = r->plan.note;
     struct extract_limits limits = {
         .max_file_bytes = (uint64_t)task->settings->max_file_bytes,
         .max_text_bytes = (uint64_t)task->settings->max_text_bytes,
@@ -64,7 +38,7 @@ void reading_close(struct reading *r)
 {
     extractor_free(r->extractor);
     embed_model_close(r->model);
-    cJSON_Delete(r->config);
+    chunk_plan_done(&r->plan);
 }
 
 /* ---- one document ---- */
@@ -94,20 +68,6 @@ static const char *metadata_of(struct scope *sc, const struct extract_result *r)
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-static size_t model_spans(void *context, struct scope *sc, const char *text, size_t len, struct token_span **out)
-{
-    const struct embed_model *model = context;
-    struct token_span *spans = NULL;
-    size_t count = 0;
-    tokenizer_encode_spans(model->tokenizer, text, len, &spans, &count);
-    struct token_span *kept = arena_array(&sc->arena, count + 1, sizeof *kept);
-    if (count > 0)
-        memcpy(kept, spans, count * sizeof *kept);
-    free(spans);
-    *out = kept;
-    return count;
-}
-
 /* Of one document: documents may be cut side by side, and a client is for one thread. */
 struct cutting {
     const struct reading *r;
@@ -134,9 +94,9 @@ static enum status cut_text(struct scope *own, const struct reading *r, struct r
     struct cutting cutting = {.r = r, .client = embed_client_new(task->embedder_socket)};
     embed_client_on_wait(cutting.client, task_has_to_stop, task);
     int64_t at_a_time = task->settings->embedding_batch_size;
-    struct token_counter counter = {.spans = model_spans, .context = r->model};
+    struct token_counter counter = chunk_counter(r->model);
     struct chunk_embedder embedder = {embed_for_cutting, &cutting, at_a_time > 0 ? (size_t)at_a_time : 1};
-    enum status s = chunk_text(own, &r->chunking, &counter, &embedder, d->text, d->text_len, &d->chunks, &d->count,
+    enum status s = chunk_text(own, &r->plan.options, &counter, &embedder, d->text, d->text_len, &d->chunks, &d->count,
                                out_note);
     embed_client_free(cutting.client);
     return s;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "common/store/document_store.h"
-#include "worker/chunk/chunk.h"
+#include "worker/chunk/plan.h"
 #include "worker/task.h"
 
 struct extractor;
@@ -14,8 +14,7 @@ struct reading {
     struct task *task;
     struct extractor *extractor;
     struct embed_model *model; /* for its tokenizer: chunks are measured in the model's tokens */
-    struct chunk_options chunking;
-    cJSON *config;    /* that chunking.config points into */
+    struct chunk_plan plan;
     const char *note; /* what was done instead of what was asked for, in the operation's arena; NULL = nothing */
 };
 
@@ -34,10 +33,9 @@ struct ready_document {
 };
 
 /* Opens the model that tokens are counted with, and the extractor's way in; chooses sizes that fit the model.
- * STATUS_INVALID: the model cannot be used. reading_close() whatever comes. `strategy` may be NULL, and `config_json`,
- * its chunking_config; chunk_size 0 and chunk_overlap < 0 = the default. */
+ * STATUS_INVALID: the model cannot be used. reading_close() whatever comes. What `wishes` points to must outlive it. */
 enum status reading_open(struct scope *sc, struct reading *r, struct task *task, const char *model,
-                         const char *strategy, int chunk_size, int chunk_overlap, const char *config_json) must_check;
+                         const struct chunk_wishes *wishes) must_check;
 void reading_close(struct reading *r);
 /* Fills a document of which only `from` is set. What it needs lives in `own`, which may be shared by documents that are
  * written together. A failure of the document is no failure here: d->problem. */
