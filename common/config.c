@@ -1,5 +1,6 @@
 #include "common/config.h"
 
+#include "common/cron.h"
 #include "common/sentinel.h"
 
 #include <errno.h>
@@ -59,6 +60,7 @@ static const struct {
     {"ACCESS_TOKEN_SECONDS", 1, INT32_MAX},
     {"REFRESH_TOKEN_SECONDS", 1, INT32_MAX},
     {"MAX_BODY_BYTES", 1024, INT32_MAX},
+    {"RETENTION_DAYS", 1, 36500},
 };
 
 static const struct {
@@ -180,6 +182,17 @@ static void check_url(const struct setting *row, const char *name, const char *v
                     "%s: the characters : / ? # @ and %% in a user's name or password must be percent-encoded\n", name);
 }
 
+/* What ends in _CRON says when something runs; empty: never. */
+static void check_cron(const struct setting *row, const char *name, const char *value, struct text *faults)
+{
+    size_t len = strlen(row->name);
+    struct cron cron;
+    char problem[CRON_PROBLEM_BYTES];
+    bool is_cron = len > 5 && strcmp(row->name + len - 5, "_CRON") == 0;
+    if (is_cron && value && value[strspn(value, " \t")] && !cron_parse(value, &cron, problem))
+        text_printf(faults, "%s: `%.200s` is no cron expression: %s\n", name, value, problem);
+}
+
 static void check_text(struct settings *s, const struct setting *row, const char *name, const char *value,
                        struct text *faults)
 {
@@ -194,6 +207,7 @@ static void check_text(struct settings *s, const struct setting *row, const char
     if (value && strcmp(row->name, "JWT_SECRET_KEY") == 0 && strlen(value) < MIN_SECRET_CHARS)
         text_printf(faults, "%s: is shorter than %d characters\n", name, MIN_SECRET_CHARS);
     check_url(row, name, value, faults);
+    check_cron(row, name, value, faults);
     *(const char **)field_of(s, row) = arena_strdup(&s->arena, value);
 }
 

@@ -72,6 +72,18 @@ static int run_drain(const struct settings *settings, char **values, bool is_not
     return operator_drain(settings, values[0], is_not_awaited);
 }
 
+static int run_schedule(const struct settings *settings, char **values, bool is_json)
+{
+    (void)values;
+    return operator_schedule(settings, is_json);
+}
+
+static int run_scheduled(const struct settings *settings, char **values, bool has_flag)
+{
+    (void)has_flag;
+    return operator_run_scheduled(settings, values[0]);
+}
+
 static int run_supervisor(const struct settings *settings, char **values, bool has_flag)
 {
     (void)values;
@@ -88,6 +100,9 @@ static const struct role roles[] = {
      run_requeue},
     {"--drain", 1, "--no-wait",
      "--drain WORKER   asks a worker (or `all`) to end, and waits until it has; --no-wait does not", run_drain},
+    {"--schedule", 0, "--json",
+     "--schedule       shows what runs by the clock, its last run and its next; --json for programs", run_schedule},
+    {"--run-scheduled", 1, NULL, "--run-scheduled NAME   runs one of those now", run_scheduled},
     {"--task", 1, NULL, "--task UUID      runs one operation in the foreground", run_by_hand},
     {"--embedder", 2, NULL, NULL, run_embedder},
     {"--child", 1, NULL, NULL, run_child},

@@ -10,3 +10,7 @@ int operator_status(const struct settings *settings, bool is_json);
 int operator_requeue(const struct settings *settings, const char *uuid, bool is_forced);
 /* `worker`: an id, or "all". Waits until they have ended unless told not to. */
 int operator_drain(const struct settings *settings, const char *worker, bool is_not_awaited);
+/* What runs by the clock, each task's last run and its next. */
+int operator_schedule(const struct settings *settings, bool is_json);
+/* Runs one of it now, in the foreground. */
+int operator_run_scheduled(const struct settings *settings, const char *name);

@@ -24,3 +24,20 @@ typedef enum status scheduled_function(struct scope *sc, struct scheduled *s);
 #define SCHEDULED(name, setting, function, summary) scheduled_function function;
 #include "worker/schedule.def"
 #undef SCHEDULED
+
+struct scheduled_row {
+    const char *name, *summary;
+    size_t setting; /* offset in struct settings */
+    scheduled_function *function;
+};
+/* All rows, in the order of schedule.def. */
+const struct scheduled_row *schedule_rows(size_t *out_count);
+/* NULL = there is none. */
+const struct scheduled_row *schedule_find(const char *name);
+/* The cron expression, valid since the settings were loaded; "" = switched off. */
+const char *schedule_expression(const struct settings *settings, const struct scheduled_row *row);
+/* A due time to run for at `now`, when the next one that was noted is `due`: the newest that is not in the future, with
+ * the number of those before it for which nothing runs any more. `*out_next` is the first after it. False: not due yet,
+ * or never again. Seconds since 1970. */
+bool schedule_choose(const char *expression, int64_t due, int64_t now, int64_t *out_due, int64_t *out_next,
+                     int *out_missed);

@@ -31,6 +31,7 @@ void begin_drain(struct supervisor *w)
     w->is_draining = true;
     w->drain_until_ms = clock_monotonic_ms() + w->settings->drain_seconds * 1000;
     log_info("worker_draining", log_text("worker", w->worker_id), log_int("tasks", (int64_t)busy_count(w)));
+    scheduler_hand_over(w->scheduler);
     (void)FAULT(DRAIN_BEGUN, w->worker_id);
     lease_drain(w->lease);
     (void)FAULT(DRAIN_TOLD, w->worker_id);
@@ -286,6 +287,7 @@ static enum status set_up(struct supervisor *w)
     struct lease *lease = lease_start(s, &facts, w->wake_fd);
     take_id(w, lease);
     w->chores = chores_start(s, lease, w->embedder.socket, w->wake_fd);
+    w->scheduler = scheduler_start(s, lease);
     atomic_store(&w->lease, lease); /* last: is_ready() asks both once this is set */
     return STATUS_OK;
 }
@@ -296,6 +298,7 @@ static void tear_down(struct supervisor *w)
     (void)FAULT(BEFORE_WORKER_ENDS, w->worker_id);
     internal_http_free(w->http);
     internal_http_free(w->metrics_http);
+    scheduler_stop(w->scheduler);
     chores_stop(w->chores);
     hide(w);
     lease_stop(w->lease, is_clean);

@@ -7,6 +7,7 @@
 #include "worker/embedder_process.h"
 #include "worker/internal_http.h"
 #include "worker/lease.h"
+#include "worker/scheduler.h"
 #include "worker/settle.h"
 #include "worker/slots.h"
 #include "worker/supervisor.h"
@@ -42,6 +43,7 @@ struct supervisor {
     int signal_fd, wake_fd;
     _Atomic(struct lease *) lease;
     struct chores *chores;
+    struct scheduler *scheduler;
     struct internal_http *http, *metrics_http;
     struct embedder_process embedder;
     struct db *db;
