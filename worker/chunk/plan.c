@@ -9,6 +9,8 @@ static void choose_sizes(const struct chunk_wishes *wishes, const struct setting
 {
     size_t size = (size_t)(wishes->size > 0 ? wishes->size : settings->default_chunk_size);
     size_t overlap = (size_t)(wishes->overlap >= 0 ? wishes->overlap : settings->default_chunk_overlap);
+    if (wishes->overlap < 0 && overlap > size / 2) /* nobody asked for that much */
+        overlap = size / 5;
     if (chunk_fit((size_t)model->max_tokens - 2, &size, &overlap))
         out->note =
             "chunk_size was larger than what the model reads; its limit was used, and the overlap in proportion";
