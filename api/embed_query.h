@@ -1,6 +1,4 @@
-/* Queries become vectors on a worker: POST /internal/embed of OPSTREAM_EMBED_URL, or of a live worker that has the
- * model, over connections that each handler thread keeps. Two tries within two seconds. The one file that includes
- * libcurl. */
+/* Queries become vectors on a worker, by POST /internal/embed (worker_call.h). Two tries within two seconds. */
 #pragma once
 
 #include "common/config.h"

@@ -107,11 +107,15 @@ enum status guard_filter(struct request *r, const char *value, const char *what,
     return STATUS_OK;
 }
 
-const char *body_json(struct request *r, const char *field)
+const char *json_printed(struct request *r, const cJSON *item)
 {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(r->json, field);
     if (!item || cJSON_IsNull(item))
         return NULL;
     scoped_memory char *printed = cJSON_PrintUnformatted(item);
     return printed ? arena_strdup(&r->sc->arena, printed) : NULL;
+}
+
+const char *body_json(struct request *r, const char *field)
+{
+    return json_printed(r, cJSON_GetObjectItemCaseSensitive(r->json, field));
 }

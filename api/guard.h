@@ -26,5 +26,7 @@ void guard_accepted(struct request *r, const struct operation_ref *o);
 enum status guard_filter(struct request *r, const char *value, const char *what, const char *const *valid,
                          const char **out_array) must_check;
 
+/* A value as JSON text in the arena; NULL when it is absent or null. */
+const char *json_printed(struct request *r, const cJSON *item);
 /* A member of the body as JSON text in the arena; NULL when it is absent or null. */
 const char *body_json(struct request *r, const char *field);

@@ -57,10 +57,21 @@ void copy_bytes(struct text *t, const void *bytes, size_t len)
     text_append(t, bytes, len);
 }
 
+void copy_bool(struct text *t, bool v)
+{
+    copy_length(t, 1);
+    text_putc(t, v ? 1 : 0);
+}
+
+void copy_null(struct text *t)
+{
+    copy_raw_u32(t, UINT32_MAX);
+}
+
 void copy_jsonb(struct text *t, const char *json)
 {
     if (!json) {
-        copy_raw_u32(t, UINT32_MAX);
+        copy_null(t);
         return;
     }
     size_t len = strlen(json);

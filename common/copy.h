@@ -11,6 +11,8 @@ void copy_row(struct text *t, int fields);
 void copy_i32(struct text *t, int32_t v);
 void copy_i64(struct text *t, int64_t v);
 void copy_bytes(struct text *t, const void *bytes, size_t len);
+void copy_bool(struct text *t, bool v);
+void copy_null(struct text *t);
 /* NULL is SQL's null. */
 void copy_jsonb(struct text *t, const char *json);
 

@@ -15,7 +15,7 @@ WRAPPERS = {
     "cjson/cJSON.h": ["common/json.h"],
     "crypt.h": ["common/password.c"],
     "cuda_runtime.h": ["worker/embed/cuda/"],
-    "curl/curl.h": ["api/embed_query.c"],
+    "curl/curl.h": ["api/worker_call.c"],
     "hiredis/async.h": ["api/relay/subscriber.c"],
     "hiredis/hiredis.h": ["common/redis.h"],
     "libpq-fe.h": ["common/db.h"],

@@ -4,8 +4,10 @@
 #include "common/listen.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "worker/chunk_preview.h"
 #include "worker/embed/client.h"
 #include "worker/embed/wire.h"
+#include "worker/slow_lane.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -21,6 +23,8 @@ enum {
     READY_TIMEOUT_MS = 500,
     IDLE_SECONDS = 75,
     MOST_CONNECTIONS = 256,
+    SLOW_THREADS = 2,
+    MOST_SLOW_WAITING = 4,
 };
 
 struct internal_http {
@@ -33,18 +37,28 @@ struct internal_http {
     pthread_mutex_t lock; /* guards the idle clients */
     struct embed_client *idle[IDLE_CLIENTS];
     int idle_count;
+    struct chunk_preview *preview;
+    struct slow_lane *slow; /* a preview must not keep a thread from queries that are to be embedded */
 };
 
-/* One request while its body comes in. */
+/* One request while its body comes in, and while it waits for a thread of the slow lane. */
 struct request {
+    struct slow_job job; /* comes first: the lane gives it back */
+    struct internal_http *http;
+    struct MHD_Connection *connection;
+    const char *method, *path; /* libmicrohttpd's, as long as the connection */
     struct text body;
     bool is_too_large;
+    bool is_done; /* by the slow lane: */
+    enum status status;
+    struct text out;
 };
 
 struct route {
     const char *method;
     const char *path;
     bool needs_key;
+    bool is_slow;
     enum status (*handle)(struct scope *sc, struct internal_http *http, const struct text *body, struct text *out);
 };
 
@@ -162,6 +176,11 @@ static enum status handle_tokenize(struct scope *sc, struct internal_http *http,
     return STATUS_OK;
 }
 
+static enum status handle_chunk(struct scope *sc, struct internal_http *http, const struct text *body, struct text *out)
+{
+    return chunk_preview_run(http->preview, sc, body, out);
+}
+
 static enum status handle_metrics(struct scope *sc, struct internal_http *http, const struct text *body,
                                   struct text *out)
 {
@@ -201,9 +220,12 @@ static enum status handle_ready(struct scope *sc, struct internal_http *http, co
 }
 
 static const struct route routes[] = {
-    {"POST", "/internal/embed", true, handle_embed}, {"POST", "/internal/tokenize", true, handle_tokenize},
-    {"GET", "/metrics", false, handle_metrics},      {"GET", "/healthz", false, handle_live},
-    {"GET", "/readyz", false, handle_ready},
+    {"POST", "/internal/embed", true, false, handle_embed},
+    {"POST", "/internal/tokenize", true, false, handle_tokenize},
+    {"POST", "/internal/chunk", true, true, handle_chunk},
+    {"GET", "/metrics", false, false, handle_metrics},
+    {"GET", "/healthz", false, false, handle_live},
+    {"GET", "/readyz", false, false, handle_ready},
 };
 
 static bool is_same_secret(const char *expected, const char *given)
@@ -238,58 +260,82 @@ static enum status check_head(struct scope *sc, const struct internal_http *http
     return is_known_path ? fail(sc, STATUS_METHOD, "Method Not Allowed") : fail(sc, STATUS_NOT_FOUND, "Not Found");
 }
 
-static enum status dispatch(struct scope *sc, struct internal_http *http, struct MHD_Connection *connection,
-                            const char *method, const char *path, const struct request *r, struct text *out)
+static enum status dispatch(struct scope *sc, const struct request *r, struct text *out)
 {
     const struct route *route = NULL;
-    enum status s = check_head(sc, http, connection, method, path, &route);
+    enum status s = check_head(sc, r->http, r->connection, r->method, r->path, &route);
     if (s == STATUS_OK && r->is_too_large)
         s = fail(sc, STATUS_TOO_LARGE, "the body is larger than %d bytes", LARGEST_BODY_BYTES);
-    return s == STATUS_OK && route ? route->handle(sc, http, &r->body, out) : s;
+    return s == STATUS_OK && route ? route->handle(sc, r->http, &r->body, out) : s;
 }
 
-static bool is_welcome(const struct internal_http *http, struct MHD_Connection *connection, const char *method,
-                       const char *path)
+/* NULL: nothing is to be read of it. */
+static const struct route *route_of(const struct request *r)
 {
     struct scope sc;
     const struct route *route = NULL;
     scope_init(&sc, NULL);
-    enum status s = check_head(&sc, http, connection, method, path, &route);
+    enum status s = check_head(&sc, r->http, r->connection, r->method, r->path, &route);
     scope_done(&sc);
-    return s == STATUS_OK;
+    return s == STATUS_OK ? route : NULL;
 }
 
-static enum MHD_Result answer(struct internal_http *http, struct MHD_Connection *connection, const char *method,
-                              const char *path, const struct request *r)
+static void run(struct request *r)
 {
     struct scope sc;
     scope_init(&sc, NULL);
-    struct text out = {0};
-    enum status s = dispatch(&sc, http, connection, method, path, r, &out);
+    enum status s = dispatch(&sc, r, &r->out);
+    if (s == STATUS_CANCELLED) /* told to stop: the worker is about to end */
+        s = STATUS_UNAVAILABLE;
     if (s != STATUS_OK) {
-        text_clear(&out);
-        json_open(&out, NULL, '{');
-        json_text(&out, "detail", sc.problem_text ? sc.problem_text : status_text(s));
-        json_close(&out, '}');
-        log_debug("internal_request_failed", log_text("path", path), log_text("status", status_name(s)),
+        text_clear(&r->out);
+        json_open(&r->out, NULL, '{');
+        json_text(&r->out, "detail", sc.problem_text ? sc.problem_text : status_text(s));
+        json_close(&r->out, '}');
+        log_debug("internal_request_failed", log_text("path", r->path), log_text("status", status_name(s)),
                   log_text("problem", sc.problem_text));
     }
-    size_t len = out.len;
-    char *body = text_take(&out);
-    struct MHD_Response *response = MHD_create_response_from_buffer(len, body, MHD_RESPMEM_MUST_FREE);
-    enum MHD_Result queued = MHD_NO;
-    if (response) {
-        bool is_text = s == STATUS_OK && strcmp(path, "/metrics") == 0;
-        MHD_add_response_header(response, "Content-Type", is_text ? "text/plain; version=0.0.4" : "application/json");
-        if (s == STATUS_UNAVAILABLE)
-            MHD_add_response_header(response, "Retry-After", "2");
-        queued = MHD_queue_response(connection, (unsigned)status_http(s), response);
-        MHD_destroy_response(response);
-    } else {
-        free(body);
-    }
+    r->status = s;
+    r->is_done = true;
     scope_done(&sc);
+}
+
+static enum MHD_Result send_answer(struct request *r)
+{
+    size_t len = r->out.len;
+    char *body = text_take(&r->out);
+    struct MHD_Response *response = MHD_create_response_from_buffer(len, body, MHD_RESPMEM_MUST_FREE);
+    if (!response) {
+        free(body);
+        return MHD_NO;
+    }
+    bool is_text = r->status == STATUS_OK && strcmp(r->path, "/metrics") == 0;
+    MHD_add_response_header(response, "Content-Type", is_text ? "text/plain; version=0.0.4" : "application/json");
+    if (r->status == STATUS_UNAVAILABLE || r->status == STATUS_BUSY)
+        MHD_add_response_header(response, "Retry-After", "2");
+    enum MHD_Result queued = MHD_queue_response(r->connection, (unsigned)status_http(r->status), response);
+    MHD_destroy_response(response);
     return queued;
+}
+
+static void run_slowly(struct slow_job *job)
+{
+    struct request *r = (struct request *)job;
+    run(r);
+    MHD_resume_connection(r->connection);
+}
+
+static enum MHD_Result answer_slowly(struct request *r)
+{
+    r->job.run = run_slowly;
+    MHD_suspend_connection(r->connection);
+    if (slow_lane_push(r->http->slow, &r->job))
+        return MHD_YES;
+    r->status = STATUS_UNAVAILABLE;
+    text_puts(&r->out, "{\"detail\":\"too many previews at a time; try again shortly\"}");
+    r->is_done = true;
+    MHD_resume_connection(r->connection);
+    return MHD_YES;
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *path, const char *method,
@@ -299,7 +345,11 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     struct request *r = *state;
     if (!r) {
         *state = r = must_calloc(1, sizeof *r);
-        return is_welcome(cls, connection, method, path) ? MHD_YES : answer(cls, connection, method, path, r);
+        *r = (struct request){.http = cls, .connection = connection, .method = method, .path = path};
+        if (route_of(r))
+            return MHD_YES;
+        run(r);
+        return send_answer(r);
     }
     if (*upload_len > 0) {
         if (r->body.len + *upload_len > LARGEST_BODY_BYTES)
@@ -309,7 +359,13 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         *upload_len = 0;
         return MHD_YES;
     }
-    return answer(cls, connection, method, path, r);
+    if (!r->is_done) {
+        const struct route *route = route_of(r);
+        if (route && route->is_slow)
+            return answer_slowly(r);
+        run(r);
+    }
+    return send_answer(r);
 }
 
 static void on_completed(void *cls, struct MHD_Connection *connection, void **state,
@@ -319,8 +375,10 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
     (void)connection;
     (void)code;
     struct request *r = *state;
-    if (r)
+    if (r) {
         text_free(&r->body);
+        text_free(&r->out);
+    }
     free(r);
     *state = NULL;
 }
@@ -338,12 +396,15 @@ enum status internal_http_start(struct scope *sc, const struct settings *setting
     http->is_ready = is_ready;
     http->context = context;
     http->port = port;
+    http->preview = chunk_preview_new(settings, embedder_socket);
+    http->slow = slow_lane_new(SLOW_THREADS, MOST_SLOW_WAITING);
+    chunk_preview_on_wait(http->preview, slow_lane_is_closing, http->slow);
     pthread_mutex_init(&http->lock, NULL);
     http->daemon = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MOST_CONNECTIONS,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, http,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)THREADS, MHD_OPTION_THREAD_STACK_SIZE,
+        (size_t)THREAD_STACK_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)MOST_CONNECTIONS, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
     if (!http->daemon) {
         close(fd);
         internal_http_free(http);
@@ -362,8 +423,11 @@ void internal_http_free(struct internal_http *http)
 {
     if (!http)
         return;
+    slow_lane_close(http->slow); /* resumes what is suspended, as libmicrohttpd asks for */
     if (http->daemon)
         MHD_stop_daemon(http->daemon);
+    slow_lane_free(http->slow);
+    chunk_preview_free(http->preview);
     for (int i = 0; i < http->idle_count; i++)
         embed_client_free(http->idle[i]);
     pthread_mutex_destroy(&http->lock);

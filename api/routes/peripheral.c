@@ -2,6 +2,7 @@
 #include "api/guard.h"
 #include "api/router.h"
 #include "build/queries.h"
+#include "common/chunking.h"
 
 #include <string.h>
 
@@ -27,31 +28,36 @@ static const struct {
     const char *id, *type, *name, *description;
 } plugins[] = {
     {"text", "parser", "Text", "Reads text, HTML, office and PDF documents"},
-    {"recursive", "chunker", "Recursive", "Cuts at paragraphs, then sentences, then words"},
-    {"semantic", "chunker", "Semantic", "Cuts at paragraphs and headings"},
-    {"markdown", "chunker", "Markdown", "Cuts at headings"},
-    {"character", "chunker", "Character", "Cuts after so many tokens"},
     {"dense_local", "embedder", "Local model", "Embeds with the default model of the workers"},
 };
+
+static void write_plugin(struct text *t, const char *wanted, const char *id, const char *type, const char *name,
+                         const char *description)
+{
+    if (wanted && *wanted && strcmp(wanted, type) != 0)
+        return;
+    json_open(t, NULL, '{');
+    json_text(t, "id", id);
+    json_text(t, "type", type);
+    json_text(t, "display_name", name);
+    json_text(t, "description", description);
+    json_text(t, "source", "builtin");
+    json_bool(t, "enabled", true);
+    json_close(t, '}');
+}
 
 enum status peripheral_pipeline_plugins(struct request *r)
 {
     const char *type = request_query(r, "plugin_type");
+    size_t count;
+    const struct chunking_strategy *strategies = chunking_strategies(&count);
     struct text *t = reply_json(r, 200);
     json_open(t, NULL, '{');
     json_open(t, "plugins", '[');
-    for (size_t i = 0; i < array_len(plugins); i++) {
-        if (type && *type && strcmp(type, plugins[i].type) != 0)
-            continue;
-        json_open(t, NULL, '{');
-        json_text(t, "id", plugins[i].id);
-        json_text(t, "type", plugins[i].type);
-        json_text(t, "display_name", plugins[i].name);
-        json_text(t, "description", plugins[i].description);
-        json_text(t, "source", "builtin");
-        json_bool(t, "enabled", true);
-        json_close(t, '}');
-    }
+    for (size_t i = 0; i < array_len(plugins); i++)
+        write_plugin(t, type, plugins[i].id, plugins[i].type, plugins[i].name, plugins[i].description);
+    for (size_t i = 0; i < count; i++)
+        write_plugin(t, type, strategies[i].name, "chunker", strategies[i].title, strategies[i].summary);
     json_close(t, ']');
     json_close(t, '}');
     return STATUS_OK;

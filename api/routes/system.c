@@ -60,7 +60,7 @@ enum status system_info(struct request *r)
     json_int(t, "max_storage_gb_per_user", 1000000);
     json_close(t, '}');
     json_open(t, "rate_limits", '{');
-    json_text(t, "chunking_preview", "not available");
+    json_text(t, "chunking_preview", "30/minute");
     json_text(t, "plugin_install", "not available");
     json_text(t, "llm_test", "not available");
     json_close(t, '}');

@@ -66,6 +66,7 @@ enum status document_store_collection(struct scope *sc, struct db *db, int64_t c
         .chunk_size = (int)db_int(rows, 0, "chunk_size", 0),
         .chunk_overlap = (int)db_int(rows, 0, "chunk_overlap", -1),
         .strategy = arena_strdup(&sc->arena, db_text(rows, 0, "chunking_strategy")),
+        .chunking_json = arena_strdup(&sc->arena, db_text(rows, 0, "chunking_config")),
         .stats = {db_int(rows, 0, "document_count", 0), db_int(rows, 0, "vector_count", 0),
                   db_int(rows, 0, "total_size_bytes", 0)},
     };
@@ -218,7 +219,7 @@ enum status document_store_reserve(struct scope *sc, struct db *db, size_t count
 
 static void put_chunk(struct text *t, int64_t collection_id, const struct chunk_row *row)
 {
-    copy_row(t, 10);
+    copy_row(t, 12);
     copy_i64(t, collection_id);
     copy_i64(t, row->id);
     copy_i64(t, row->document_id);
@@ -229,6 +230,11 @@ static void put_chunk(struct text *t, int64_t collection_id, const struct chunk_
     copy_i32(t, (int32_t)row->start);
     copy_i32(t, (int32_t)row->end);
     copy_jsonb(t, row->metadata_json);
+    copy_bool(t, row->is_parent);
+    if (row->parent_ordinal != 0)
+        copy_i32(t, row->parent_ordinal);
+    else
+        copy_null(t);
 }
 
 enum status document_store_write_chunks(struct scope *sc, struct db *db, int64_t collection_id,

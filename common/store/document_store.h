@@ -13,9 +13,10 @@ struct ingest_collection {
     int64_t id;
     const char *model; /* canonical name */
     const char *quantization;
-    int chunk_size;       /* tokens; 0 = default */
-    int chunk_overlap;    /* tokens; < 0 = default */
-    const char *strategy; /* NULL = default */
+    int chunk_size;            /* tokens; 0 = default */
+    int chunk_overlap;         /* tokens; < 0 = default */
+    const char *strategy;      /* NULL = default */
+    const char *chunking_json; /* keys of the strategy; NULL = none */
     struct collection_stats stats;
 };
 
@@ -77,6 +78,8 @@ struct chunk_row {
     const char *content;
     size_t content_len;
     const char *metadata_json; /* NULL = none */
+    bool is_parent;            /* holds other chunks; has no vector */
+    int parent_ordinal;        /* the ordinal of the chunk that holds it; 0 = none */
 };
 
 /* STATUS_NOT_FOUND when it is deleted. */

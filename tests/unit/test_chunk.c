@@ -53,6 +53,32 @@ static size_t toy_spans(void *context, struct scope *sc, const char *text, size_
 
 static const struct token_counter toy = {.spans = toy_spans};
 
+/* A text is where its letters point: dimension d counts those that are d modulo 8, upper or lower case. */
+enum { TOY_DIM = 8 };
+struct toy_embedder {
+    size_t texts, calls, most_at_a_time;
+    enum status status; /* what it answers */
+};
+
+static enum status toy_embed(void *context, struct scope *sc, const struct embed_text *texts, size_t count,
+                             const float **out, int *out_dim)
+{
+    struct toy_embedder *e = context;
+    float *vectors = arena_array(&sc->arena, count * TOY_DIM, sizeof *vectors);
+    e->texts += count;
+    e->calls++;
+    e->most_at_a_time = count > e->most_at_a_time ? count : e->most_at_a_time;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t b = 0; b < texts[i].len; b++) {
+            if (is_letter((unsigned char)texts[i].bytes[b]))
+                vectors[i * TOY_DIM + (size_t)(texts[i].bytes[b] & 7)] += 1;
+        }
+    }
+    *out = vectors;
+    *out_dim = TOY_DIM;
+    return e->status == STATUS_OK ? STATUS_OK : (fail)(sc, e->status, "the toy is away"); /* cmocka has a macro fail */
+}
+
 struct cut {
     struct scope sc;
     struct chunk *chunks;
@@ -60,13 +86,25 @@ struct cut {
     const char *note;
 };
 
-static struct cut cut(const char *strategy, size_t size, size_t overlap, const char *text, size_t len)
+/* With keys, as JSON. */
+static struct cut cut_with(const char *strategy, const char *keys, size_t size, size_t overlap, const char *text,
+                           size_t len)
 {
     struct cut c = {0};
+    struct toy_embedder toy_texts = {0};
+    struct chunk_embedder embedder = {toy_embed, &toy_texts, 5};
     scope_init(&c.sc, NULL);
     struct chunk_options options = {.strategy = strategy, .size = size, .overlap = overlap};
-    assert_int_equal(chunk_text(&c.sc, &options, &toy, text, len, &c.chunks, &c.count, &c.note), STATUS_OK);
+    scoped(cJSON) *json = keys ? cJSON_Parse(keys) : NULL;
+    assert_int_equal(chunking_read(&c.sc, strategy, json, &options.config), STATUS_OK);
+    assert_int_equal(chunk_text(&c.sc, &options, &toy, &embedder, text, len, &c.chunks, &c.count, &c.note), STATUS_OK);
+    assert_true(toy_texts.most_at_a_time <= 5);
     return c;
+}
+
+static struct cut cut(const char *strategy, size_t size, size_t overlap, const char *text, size_t len)
+{
+    return cut_with(strategy, NULL, size, overlap, text, len);
 }
 
 static void assert_chunk(const struct cut *c, const char *text, size_t i, const char *expected)
@@ -95,27 +133,58 @@ static bool is_blank(const char *text, size_t from, size_t to)
     return true;
 }
 
+/* A parent lies behind the one before it, and holds all chunks up to the next. */
+static void check_parents(const struct cut *c, const char *text, size_t len, size_t most)
+{
+    const struct chunk *parent = NULL;
+    size_t covered = 0;
+    int next = -1;
+    for (size_t i = 0; i < c->count; i++) {
+        const struct chunk *k = &c->chunks[i];
+        if (k->is_parent) {
+            assert_true(k->start >= covered && is_blank(text, covered, k->start));
+            assert_true(k->tokens >= 1 && k->tokens <= most && k->end <= len);
+            assert_true(i + 1 < c->count && !c->chunks[i + 1].is_parent);
+            assert_int_equal(k->ordinal, next--);
+            assert_int_equal(k->parent, 0);
+            covered = k->end;
+            parent = k;
+        } else {
+            assert_int_equal(k->parent, parent ? parent->ordinal : 0);
+            assert_true(!parent || (k->start >= parent->start && k->end <= parent->end));
+        }
+    }
+    assert_true(!parent || is_blank(text, covered, len));
+}
+
 /* What must hold for every text and every setting. */
 static void check_properties(const char *strategy, size_t size, size_t overlap, const char *text, size_t len)
 {
     struct cut c = cut(strategy, size, overlap, text, len), again = cut(strategy, size, overlap, text, len);
     assert_int_equal(c.count, again.count);
-    size_t covered = 0;
+    size_t covered = 0, last_start = 0;
+    int ordinal = 0;
     for (size_t i = 0; i < c.count; i++) {
         const struct chunk *k = &c.chunks[i];
         assert_memory_equal(&k->start, &again.chunks[i].start, 3 * sizeof(size_t));
         assert_true(k->start < k->end && k->end <= len);
         assert_true(utf8_is_valid(text + k->start, k->end - k->start));
+        assert_false(is_blank(text, k->start, k->end));
+        if (k->is_parent)
+            continue;
+        assert_int_equal(k->ordinal, ordinal);
         assert_true(k->tokens >= 1 && k->tokens <= size);
         assert_true(tokens_of(text, k->start, k->end) <= k->tokens);
-        assert_false(is_blank(text, k->start, k->end));
         assert_true(k->start >= covered
                         ? is_blank(text, covered, k->start)
                         : tokens_of(text, k->start, covered) <= (overlap > size / 2 ? size / 2 : overlap));
-        assert_true(i == 0 || (k->start > c.chunks[i - 1].start && k->end > c.chunks[i - 1].end));
+        assert_true(ordinal == 0 || (k->start > last_start && k->end > covered));
         covered = k->end;
+        last_start = k->start;
+        ordinal++;
     }
     assert_true(is_blank(text, covered, len));
+    check_parents(&c, text, len, size * 4);
     scope_done(&c.sc);
     scope_done(&again.sc);
 }
@@ -131,9 +200,33 @@ static size_t random_below(size_t n)
 
 static void append_random_piece(struct text *t)
 {
-    static const char *const pieces[] = {
-        "word", "a",  "Ünï", "日本語", "。",  ". ", "! ",      "? \"",    "\n",   "\n\n", "\n# Head\n",    "\n```\n",
-        "    ", "\t", "- ",  "\r\n",   "x_y", ", ", "\n---\n", "\n===\n", "🦊", "(",    "\n## Two ##\n", "~~~\n"};
+    static const char *const pieces[] = {"word",
+                                         "a",
+                                         "Ünï",
+                                         "日本語",
+                                         "。",
+                                         ". ",
+                                         "! ",
+                                         "? \"",
+                                         "\n",
+                                         "\n\n",
+                                         "\n# Head\n",
+                                         "\n```\n",
+                                         "    ",
+                                         "\t",
+                                         "- ",
+                                         "\r\n",
+                                         "x_y",
+                                         ", ",
+                                         "\n---\n",
+                                         "\n===\n",
+                                         "🦊",
+                                         "(",
+                                         "\n## Two ##\n",
+                                         "~~~\n",
+                                         "\n| a | b |\n",
+                                         "|---|\n",
+                                         ". The "};
     size_t kind = random_below(array_len(pieces) + 3);
     if (kind < array_len(pieces)) {
         text_puts(t, pieces[kind]);
@@ -148,14 +241,15 @@ static void append_random_piece(struct text *t)
 static void every_text_is_covered_in_order_within_size_and_overlap(void **state)
 {
     (void)state;
-    static const char *const strategies[] = {"character", "recursive", "markdown"};
+    size_t strategy_count;
+    const struct chunking_strategy *strategies = chunking_strategies(&strategy_count);
     static const size_t sizes[] = {1, 2, 3, 7, 20, 100, 220};
-    for (int i = 0; i < 600; i++) {
+    for (size_t i = 0; i < 1200; i++) {
         scoped_text t = {0};
         for (size_t n = random_below(400); n > 0; n--)
             append_random_piece(&t);
         size_t size = sizes[random_below(array_len(sizes))];
-        check_properties(strategies[i % 3], size, random_below(size), text_str(&t), t.len);
+        check_properties(strategies[i % strategy_count].name, size, random_below(size), text_str(&t), t.len);
     }
 }
 
@@ -282,15 +376,198 @@ static void a_fence_that_fits_is_not_divided(void **state)
     scope_done(&c.sc);
 }
 
-static void an_unknown_strategy_falls_back_and_says_so(void **state)
+static void a_megabyte_is_cut_by_every_strategy(void **state)
 {
     (void)state;
-    struct cut c = cut("semantic", 10, 2, "a b c", 5);
-    assert_int_equal(c.count, 1);
-    assert_non_null(c.note);
-    assert_non_null(strstr(c.note, "semantic"));
+    size_t count;
+    const struct chunking_strategy *strategies = chunking_strategies(&count);
+    scoped_text prose = {0}, log = {0}, line = {0};
+    while (prose.len < 1 << 20)
+        append_random_piece(&prose);
+    for (int i = 0; log.len < 1 << 20; i++)
+        text_printf(&log, "2026-01-01T00:00:%02d host%d daemon[%d]: value=%d\n", i % 60, i % 7, i, i * 31);
+    while (line.len < 1 << 20)
+        text_puts(&line, "word ");
+    for (size_t i = 0; i < count; i++) {
+        check_properties(strategies[i].name, 220, 40, prose.data, prose.len);
+        check_properties(strategies[i].name, 220, 40, log.data, log.len);
+        check_properties(strategies[i].name, 220, 40, line.data, line.len);
+    }
+}
+
+static void a_table_that_fits_is_not_divided(void **state)
+{
+    (void)state;
+    const char text[] = "one two three four six\n\n| a | b |\n|--|--|\n| c | d |\n\nlast words";
+    struct cut c = cut("markdown", 24, 4, text, strlen(text));
+    bool is_whole = false;
+    for (size_t i = 0; i < c.count; i++) {
+        scoped_memory char *got = strndup(text + c.chunks[i].start, c.chunks[i].end - c.chunks[i].start);
+        is_whole = is_whole || strstr(got, "| a | b |\n|--|--|\n| c | d |");
+    }
+    assert_true(is_whole);
+    assert_true(c.count > 1);
     scope_done(&c.sc);
-    c = cut("recursive", 10, 2, "a b c", 5);
+}
+
+static void small_sections_are_joined_up_to_the_least_size(void **state)
+{
+    (void)state;
+    const char text[] = "# One\na b c\n# Two\nd e f\n# Three\ng h i\n";
+    struct cut c = cut_with("markdown", "{\"min_chunk_size\": 8}", 50, 0, text, strlen(text));
+    assert_int_equal(c.count, 2);
+    assert_chunk(&c, text, 0, "# One\na b c\n# Two\nd e f");
+    assert_string_equal(c.chunks[0].heading, "One");
+    assert_chunk(&c, text, 1, "# Three\ng h i");
+    scope_done(&c.sc);
+}
+
+static void deeper_headings_than_asked_for_begin_no_chunk(void **state)
+{
+    (void)state;
+    const char text[] = "# One\na\n## Deep\nb\n# Two\nc\n";
+    struct cut c = cut_with("markdown", "{\"heading_levels\": 1}", 50, 0, text, strlen(text));
+    assert_int_equal(c.count, 2);
+    assert_chunk(&c, text, 0, "# One\na\n## Deep\nb");
+    assert_string_equal(c.chunks[0].heading, "One");
+    scope_done(&c.sc);
+}
+
+static void separators_are_cut_behind_rather_than_elsewhere(void **state)
+{
+    (void)state;
+    const char text[] = "a b c;d e f\n\ng h;i j k";
+    struct cut c = cut_with("recursive", "{\"separators\": [\";\"]}", 10, 0, text, strlen(text));
+    assert_chunk(&c, text, 0, "a b c;d e f\n\ng h;");
+    assert_chunk(&c, text, 1, "i j k");
+    assert_int_equal(c.count, 2);
+    scope_done(&c.sc);
+}
+
+#define SUBJECT(w)                                                                                                     \
+    w " " w " " w ". " w " " w " " w " " w ". " w " " w " " w ". " w " " w " " w " " w ". " w " " w " " w ". " w " " w \
+      " " w " " w ". "
+static const char two_subjects[] = SUBJECT("Aaaaaa") SUBJECT("Bbbbbb");
+
+static void a_change_of_meaning_is_cut_at(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"{}", "{\"breakpoint_type\": \"standard_deviation\"}",
+                                       "{\"breakpoint_type\": \"interquartile\", \"buffer_size\": 1}",
+                                       "{\"breakpoint_percentile\": 80}"};
+    for (size_t i = 0; i < array_len(keys); i++) {
+        struct cut c = cut_with("semantic", keys[i], 60, 10, two_subjects, strlen(two_subjects));
+        assert_null(c.note);
+        assert_int_equal(c.count, 2);
+        assert_int_equal(two_subjects[c.chunks[0].start], 'A');
+        assert_int_equal(two_subjects[c.chunks[1].start], 'B');
+        scope_done(&c.sc);
+    }
+}
+
+static void a_part_without_changes_is_cut_at_its_largest_distances(void **state)
+{
+    (void)state;
+    struct cut c = cut_with("semantic", "{\"breakpoint_percentile\": 99.9}", 30, 0, two_subjects, strlen(two_subjects));
+    bool has_cut = false;
+    for (size_t i = 0; i < c.count; i++)
+        has_cut = has_cut || (two_subjects[c.chunks[i].start] == 'B' && two_subjects[c.chunks[i].start - 2] == '.' &&
+                              two_subjects[c.chunks[i].start - 3] == 'a');
+    assert_true(has_cut && c.count >= 3);
+    scope_done(&c.sc);
+}
+
+static void one_sentence_is_one_chunk_by_meaning(void **state)
+{
+    (void)state;
+    struct cut c = cut("semantic", 60, 10, "One two six.", 12);
+    assert_int_equal(c.count, 1);
+    scope_done(&c.sc);
+}
+
+static void a_breakpoint_leaves_no_part_smaller_than_the_least_size(void **state)
+{
+    (void)state;
+    struct cut c = cut_with("semantic", "{\"min_chunk_size\": 60}", 60, 0, two_subjects, strlen(two_subjects));
+    for (size_t i = 0; i + 1 < c.count; i++)
+        assert_true(c.chunks[i].tokens >= 30); /* cut by size alone: never below half of it */
+    scope_done(&c.sc);
+}
+
+static void an_embedder_that_is_away_ends_the_cutting(void **state)
+{
+    (void)state;
+    static const enum status statuses[] = {STATUS_UNAVAILABLE, STATUS_INVALID, STATUS_CANCELLED};
+    for (size_t i = 0; i < array_len(statuses); i++) {
+        struct scope sc;
+        scope_init(&sc, NULL);
+        struct toy_embedder toy_texts = {.status = statuses[i]};
+        struct chunk_embedder embedder = {toy_embed, &toy_texts, 2};
+        struct chunk_options options = {.strategy = "semantic", .size = 60};
+        struct chunk *chunks;
+        size_t count;
+        const char *note = NULL;
+        assert_int_equal(chunking_read(&sc, "semantic", NULL, &options.config), STATUS_OK);
+        assert_int_equal(
+            chunk_text(&sc, &options, &toy, &embedder, two_subjects, strlen(two_subjects), &chunks, &count, &note),
+            statuses[i]);
+        assert_string_equal(sc.problem_text, "the toy is away");
+        scope_done(&sc);
+    }
+}
+
+static void chunks_lie_in_parents_that_come_before_them(void **state)
+{
+    (void)state;
+    const char text[] = "a b c d. e f g h. i j k l.\n\nm n o p. q r s t.";
+    struct cut c = cut_with("hierarchical", "{\"parent_chunk_size\": 20}", 5, 0, text, strlen(text));
+    assert_int_equal(c.count, 7);
+    assert_true(c.chunks[0].is_parent && c.chunks[4].is_parent);
+    assert_chunk(&c, text, 0, "a b c d. e f g h. i j k l.");
+    assert_chunk(&c, text, 1, "a b c d.");
+    assert_chunk(&c, text, 4, "m n o p. q r s t.");
+    assert_chunk(&c, text, 6, "q r s t.");
+    assert_int_equal(c.chunks[6].parent, -2);
+    assert_int_equal(c.chunks[6].ordinal, 4);
+    scope_done(&c.sc);
+}
+
+static void hybrid_takes_each_section_as_it_is(void **state)
+{
+    (void)state;
+    scoped_text t = {0};
+    text_puts(&t, "# Code\n\n```\na b c d\n```\n\nuse it so.\n\n# Prose\n\n");
+    text_puts(&t, two_subjects);
+    struct cut c = cut_with("hybrid", "{\"min_chunk_size\": 0, \"semantic_from\": 80}", 60, 0, t.data, t.len);
+    assert_int_equal(c.count, 3);
+    assert_string_equal(c.chunks[0].how, "markdown");
+    assert_string_equal(c.chunks[0].heading, "Code");
+    assert_string_equal(c.chunks[1].how, "semantic");
+    assert_string_equal(c.chunks[2].how, "semantic");
+    assert_string_equal(c.chunks[2].heading, "Prose");
+    assert_int_equal(t.data[c.chunks[2].start], 'B');
+    scope_done(&c.sc);
+    c = cut("hybrid", 60, 0, "a b c", 5);
+    assert_string_equal(c.chunks[0].how, "recursive");
+    scope_done(&c.sc);
+}
+
+static void what_cannot_be_done_is_done_otherwise_and_said(void **state)
+{
+    (void)state;
+    static const char *const strategies[] = {"sideways", "semantic", "hybrid"};
+    static const char *const words[] = {"sideways", "embedder", "embedder"};
+    for (size_t i = 0; i < array_len(strategies); i++) {
+        struct cut c = {0};
+        scope_init(&c.sc, NULL);
+        struct chunk_options options = {.strategy = strategies[i], .size = 10, .overlap = 2};
+        assert_int_equal(chunk_text(&c.sc, &options, &toy, NULL, "a b c", 5, &c.chunks, &c.count, &c.note), STATUS_OK);
+        assert_int_equal(c.count, 1);
+        assert_non_null(c.note);
+        assert_non_null(strstr(c.note, words[i]));
+        scope_done(&c.sc);
+    }
+    struct cut c = cut("recursive", 10, 2, "a b c", 5);
     assert_null(c.note);
     scope_done(&c.sc);
 }
@@ -304,7 +581,7 @@ static void a_size_of_zero_is_refused(void **state)
     size_t count;
     const char *note = NULL;
     struct chunk_options options = {.size = 0};
-    assert_int_equal(chunk_text(&sc, &options, &toy, "a", 1, &chunks, &count, &note), STATUS_INVALID);
+    assert_int_equal(chunk_text(&sc, &options, &toy, NULL, "a", 1, &chunks, &count, &note), STATUS_INVALID);
     scope_done(&sc);
 }
 
@@ -342,7 +619,7 @@ static void check_by_model(struct tokenizer *t, const char *text, size_t len, si
     struct chunk *chunks;
     size_t count;
     const char *note = NULL;
-    assert_int_equal(chunk_text(&sc, &options, &counter, text, len, &chunks, &count, &note), STATUS_OK);
+    assert_int_equal(chunk_text(&sc, &options, &counter, NULL, text, len, &chunks, &count, &note), STATUS_OK);
     assert_true(count > 0);
     struct token_list ids = {0};
     for (size_t i = 0; i < count; i++) {
@@ -401,7 +678,19 @@ int main(void)
         cmocka_unit_test(markdown_is_cut_at_headings_and_tells_their_path),
         cmocka_unit_test(a_hash_in_a_fence_is_no_heading),
         cmocka_unit_test(a_fence_that_fits_is_not_divided),
-        cmocka_unit_test(an_unknown_strategy_falls_back_and_says_so),
+        cmocka_unit_test(a_megabyte_is_cut_by_every_strategy),
+        cmocka_unit_test(a_table_that_fits_is_not_divided),
+        cmocka_unit_test(small_sections_are_joined_up_to_the_least_size),
+        cmocka_unit_test(deeper_headings_than_asked_for_begin_no_chunk),
+        cmocka_unit_test(separators_are_cut_behind_rather_than_elsewhere),
+        cmocka_unit_test(a_change_of_meaning_is_cut_at),
+        cmocka_unit_test(a_part_without_changes_is_cut_at_its_largest_distances),
+        cmocka_unit_test(one_sentence_is_one_chunk_by_meaning),
+        cmocka_unit_test(a_breakpoint_leaves_no_part_smaller_than_the_least_size),
+        cmocka_unit_test(an_embedder_that_is_away_ends_the_cutting),
+        cmocka_unit_test(chunks_lie_in_parents_that_come_before_them),
+        cmocka_unit_test(hybrid_takes_each_section_as_it_is),
+        cmocka_unit_test(what_cannot_be_done_is_done_otherwise_and_said),
         cmocka_unit_test(a_size_of_zero_is_refused),
         cmocka_unit_test(a_size_beyond_the_model_shrinks_with_its_overlap),
         cmocka_unit_test(a_chunk_by_itself_has_no_more_tokens_than_were_counted),

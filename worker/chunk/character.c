@@ -3,9 +3,9 @@
 #include <string.h>
 
 /* As many words as fit, wherever that ends. */
-void chunk_by_character(struct chunker *c, struct arena *a)
+enum status chunk_character(struct chunker *c)
 {
-    (void)a;
     memset(c->levels, CUT_WORD, c->count + 1);
     chunker_cut(c, 0, c->count, NULL);
+    return STATUS_OK;
 }

@@ -14,9 +14,8 @@ static const struct {
     const char *name;
     chunk_strategy *cut;
 } strategies[] = {
-    {"character", chunk_by_character},
-    {"recursive", chunk_recursive},
-    {"markdown", chunk_markdown},
+#define STRATEGY(name, title, what, when) {#name, chunk_##name},
+#include "common/chunking.def"
 };
 
 /* ---- words ---- */
@@ -264,7 +263,7 @@ static size_t overlap_start(const struct chunker *c, size_t from, size_t cut)
     return best;
 }
 
-static void add_chunk(struct chunker *c, size_t from, size_t to, const char *heading)
+void chunker_add(struct chunker *c, size_t from, size_t to, const char *heading)
 {
     if (c->chunk_count == c->chunk_capacity) {
         c->chunk_capacity = c->chunk_capacity * 2 + 16;
@@ -273,7 +272,8 @@ static void add_chunk(struct chunker *c, size_t from, size_t to, const char *hea
     c->chunks[c->chunk_count++] = (struct chunk){.start = c->atoms[from].start,
                                                  .end = c->atoms[to - 1].end,
                                                  .tokens = chunker_tokens(c, from, to),
-                                                 .heading = heading};
+                                                 .heading = heading,
+                                                 .how = c->how};
 }
 
 void chunker_cut(struct chunker *c, size_t from, size_t to, const char *heading)
@@ -286,7 +286,7 @@ void chunker_cut(struct chunker *c, size_t from, size_t to, const char *heading)
             continue;
         }
         size_t cut = end < to ? choose_cut(c, from, fresh, end) : to;
-        add_chunk(c, from, cut, heading);
+        chunker_add(c, from, cut, heading);
         from = cut < to ? overlap_start(c, from, cut) : to;
         fresh = cut;
     }
@@ -294,23 +294,36 @@ void chunker_cut(struct chunker *c, size_t from, size_t to, const char *heading)
 
 /* ---- all together ---- */
 
-static chunk_strategy *strategy_of(struct scope *sc, const char *name, const char **out_note)
+static chunk_strategy *strategy_of(struct chunker *c, const char *name)
 {
     for (size_t i = 0; name && i < array_len(strategies); i++) {
         if (strcmp(name, strategies[i].name) == 0)
             return strategies[i].cut;
     }
     if (name && *name)
-        *out_note = arena_printf(&sc->arena, "the chunking strategy '%.60s' is not available; 'recursive' was used",
-                                 name);
+        c->note = arena_printf(&c->sc->arena, "the chunking strategy '%.60s' is not known; 'recursive' was used", name);
     return chunk_recursive;
 }
 
-static size_t most_bytes_of(size_t size)
+size_t chunker_most_bytes(size_t size)
 {
     if (size >= MOST_CHUNK_BYTES / BYTES_A_TOKEN)
         return MOST_CHUNK_BYTES;
     return size * BYTES_A_TOKEN > LEAST_CHUNK_BYTES ? size * BYTES_A_TOKEN : LEAST_CHUNK_BYTES;
+}
+
+/* Chunks are numbered from 0, parents from -1 down; both in the order of the text. */
+static void number_chunks(struct chunk *chunks, size_t count)
+{
+    int next = 0, parent = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (chunks[i].is_parent) {
+            chunks[i].ordinal = --parent;
+            continue;
+        }
+        chunks[i].ordinal = next++;
+        chunks[i].parent = parent;
+    }
 }
 
 bool chunk_fit(size_t most_tokens, size_t *size, size_t *overlap)
@@ -322,38 +335,53 @@ bool chunk_fit(size_t most_tokens, size_t *size, size_t *overlap)
     return true;
 }
 
-enum status chunk_text(struct scope *sc, const struct chunk_options *options, const struct token_counter *counter,
-                       const char *text, size_t len, struct chunk **out, size_t *out_count, const char **out_note)
+static struct atom_list atoms_of(struct scope *sc, const struct token_counter *counter, const char *text, size_t len,
+                                 size_t size)
 {
-    if (options->size == 0 || len >= UINT32_MAX)
-        return fail(sc, STATUS_INVALID, options->size ? "the text is too long" : "chunk_size must not be 0");
     struct scope temporary; /* the spans are many times the text */
     scope_init(&temporary, sc->trace_id);
     struct token_span *spans = NULL;
     size_t count = counter->spans(counter->context, &temporary, text, len, &spans);
     struct atom_list atoms = {0};
-    find_atoms(&atoms, text, len, options->size, spans, count);
+    find_atoms(&atoms, text, len, size, spans, count);
     scope_done(&temporary);
-    struct chunker c = {.text = text,
+    return atoms;
+}
+
+enum status chunk_text(struct scope *sc, const struct chunk_options *options, const struct token_counter *counter,
+                       const struct chunk_embedder *embedder, const char *text, size_t len, struct chunk **out,
+                       size_t *out_count, const char **out_note)
+{
+    if (options->size == 0 || len >= UINT32_MAX)
+        return fail(sc, STATUS_INVALID, options->size ? "the text is too long" : "chunk_size must not be 0");
+    struct atom_list atoms = atoms_of(sc, counter, text, len, options->size);
+    struct chunker c = {.sc = sc,
+                        .options = options,
+                        .embedder = embedder,
+                        .text = text,
                         .len = len,
                         .size = options->size,
                         .overlap = options->overlap,
-                        .most_bytes = most_bytes_of(options->size),
+                        .most_bytes = chunker_most_bytes(options->size),
                         .atoms = atoms.items,
                         .count = atoms.count,
                         .levels = must_calloc(atoms.count + 1, 1)};
     if (c.overlap > c.size / 2) {
         c.overlap = c.size / 2;
-        *out_note = "chunk_overlap was more than half of chunk_size; half of it was used";
+        c.note = "chunk_overlap was more than half of chunk_size; half of it was used";
     }
-    strategy_of(sc, options->strategy, out_note)(&c, &sc->arena);
-    *out = arena_array(&sc->arena, c.chunk_count + 1, sizeof **out);
-    if (c.chunk_count > 0)
-        memcpy(*out, c.chunks, c.chunk_count * sizeof **out);
-    *out_count = c.chunk_count;
+    enum status s = strategy_of(&c, options->strategy)(&c);
+    if (s == STATUS_OK) {
+        *out = arena_array(&sc->arena, c.chunk_count + 1, sizeof **out);
+        if (c.chunk_count > 0)
+            memcpy(*out, c.chunks, c.chunk_count * sizeof **out);
+        number_chunks(*out, c.chunk_count);
+        *out_count = c.chunk_count;
+        *out_note = c.note ? c.note : *out_note;
+    }
     free(c.chunks);
     free(c.levels);
     free(c.blocks);
     free(c.atoms);
-    return STATUS_OK;
+    return s;
 }

@@ -13,6 +13,10 @@ struct line {
 struct reader {
     struct chunker *c;
     struct arena *arena;
+    section_function *cut;
+    enum status status;        /* of the first section that could not be cut */
+    size_t min_tokens;         /* smaller sections are joined with the next */
+    int deepest;               /* deeper headings are text */
     char *titles[MOST_LEVELS]; /* the headings above the line at hand */
     size_t section;            /* its first byte */
     const char *path;
@@ -20,6 +24,7 @@ struct reader {
     bool had_body; /* the same before the line above */
     char fence;    /* '`' or '~' while inside of one, else 0 */
     size_t fence_len, fence_start;
+    size_t table_lines, table_start; /* of the table that the line above belongs to; 0 = none */
 };
 
 static struct line read_line(const struct chunker *c, size_t start)
@@ -87,27 +92,36 @@ static const char *join_titles(const struct reader *r)
 
 static void end_section(struct reader *r, size_t at)
 {
-    chunker_cut(r->c, chunker_atom_at(r->c, r->section), chunker_atom_at(r->c, at), r->path);
+    if (r->status == STATUS_OK)
+        r->status = r->cut(r->c, chunker_atom_at(r->c, r->section), chunker_atom_at(r->c, at), r->path);
     r->section = at;
     r->has_body = false;
+}
+
+static bool is_large_enough(const struct reader *r, size_t end)
+{
+    const struct chunker *c = r->c;
+    return r->min_tokens == 0 ||
+           chunker_tokens(c, chunker_atom_at(c, r->section), chunker_atom_at(c, end)) >= r->min_tokens;
 }
 
 /* Headings that follow each other without a text between stay together. */
 static void begin_section(struct reader *r, size_t at, int level, char *title)
 {
-    if (r->has_body)
+    if (r->has_body && is_large_enough(r, at))
         end_section(r, at);
     r->titles[level - 1] = title;
     for (int i = level; i < MOST_LEVELS; i++)
         r->titles[i] = NULL;
-    r->path = join_titles(r);
+    if (!r->has_body)
+        r->path = join_titles(r);
 }
 
-/* A fence that fits is not divided; a larger one is cut between its lines only. */
-static void end_fence(struct reader *r, size_t end)
+/* What fits is not divided; something larger is cut between its lines only. */
+static void mark_block(const struct reader *r, size_t start, size_t end)
 {
     struct chunker *c = r->c;
-    size_t from = chunker_atom_at(c, r->fence_start), to = chunker_atom_at(c, end);
+    size_t from = chunker_atom_at(c, start), to = chunker_atom_at(c, end);
     bool fits = chunker_tokens(c, from, to) <= c->size;
     for (size_t i = from; i < to; i++) {
         if (fits)
@@ -115,6 +129,11 @@ static void end_fence(struct reader *r, size_t end)
         if (i > from)
             c->levels[i] = fits ? CUT_INSIDE : c->levels[i] >= CUT_LINE ? CUT_LINE : CUT_WORD;
     }
+}
+
+static void end_fence(struct reader *r, size_t end)
+{
+    mark_block(r, r->fence_start, end);
     r->fence = 0;
 }
 
@@ -142,8 +161,30 @@ static void take_fence(struct reader *r, const struct line *l)
     r->has_body = true;
 }
 
+/* Lines that begin with a bar. One of them alone is no table. */
+static void end_table(struct reader *r, size_t end)
+{
+    if (r->table_lines > 1)
+        mark_block(r, r->table_start, end);
+    r->table_lines = 0;
+}
+
+static bool take_table_line(struct reader *r, const struct line *l)
+{
+    if (l->len == 0 || l->at[0] != '|' || l->indent >= 4) {
+        end_table(r, l->start);
+        return false;
+    }
+    if (r->table_lines++ == 0)
+        r->table_start = l->start;
+    r->has_body = r->had_body = true;
+    return true;
+}
+
 static void take_line(struct reader *r, const struct line *l, const struct line *above)
 {
+    if (!r->fence && take_table_line(r, l))
+        return;
     if (is_fence(r, l)) {
         take_fence(r, l);
         return;
@@ -151,12 +192,12 @@ static void take_line(struct reader *r, const struct line *l, const struct line 
     if (r->fence)
         return;
     int level = atx_level(l);
-    if (level > 0) {
+    if (level > 0 && level <= r->deepest) {
         begin_section(r, l->start, level, title_of(r->arena, l->at, l->len, '#'));
         return;
     }
     level = setext_level(l, above);
-    if (level > 0) { /* the line above was taken for a text; it is the heading */
+    if (level > 0 && level <= r->deepest) { /* the line above was taken for a text; it is the heading */
         r->has_body = r->had_body;
         begin_section(r, above->start, level, title_of(r->arena, above->at, above->len, ' '));
         return;
@@ -179,11 +220,17 @@ static size_t skip_front_matter(const struct chunker *c)
     return 0;
 }
 
-void chunk_markdown(struct chunker *c, struct arena *a)
+enum status chunker_cut_sections(struct chunker *c, section_function *cut, size_t min_tokens)
 {
     chunker_find_levels(c);
     c->blocks = must_calloc(c->count + 1, sizeof *c->blocks);
-    struct reader r = {.c = c, .arena = a};
+    struct reader r = {.c = c,
+                       .arena = &c->sc->arena,
+                       .cut = cut,
+                       .min_tokens = min_tokens,
+                       .deepest = (int)c->options->config.heading_levels};
+    if (r.deepest < 1)
+        r.deepest = MOST_LEVELS;
     struct line above = {.at = ""};
     size_t at = skip_front_matter(c);
     r.has_body = at > 0;
@@ -193,7 +240,22 @@ void chunk_markdown(struct chunker *c, struct arena *a)
         above = r.fence ? (struct line){.at = ""} : l;
         at = l.next;
     }
+    end_table(&r, c->len);
     if (r.fence)
         end_fence(&r, c->len);
     end_section(&r, c->len);
+    return r.status;
+}
+
+static enum status cut_by_size(struct chunker *c, size_t from, size_t to, const char *heading)
+{
+    chunker_cut(c, from, to, heading);
+    return STATUS_OK;
+}
+
+/* At headings; what is longer than a chunk is cut as `recursive` does. */
+enum status chunk_markdown(struct chunker *c)
+{
+    int64_t least = c->options->config.min_chunk_size;
+    return chunker_cut_sections(c, cut_by_size, least > 0 ? (size_t)least : 0);
 }

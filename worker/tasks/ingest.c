@@ -11,7 +11,8 @@
 static enum status open_reading(struct scope *sc, struct ingest *in)
 {
     const struct ingest_collection *c = &in->collection;
-    return reading_open(sc, &in->reading, in->task, c->model, c->strategy, c->chunk_size, c->chunk_overlap);
+    const struct chunk_wishes wishes = {c->strategy, c->chunk_size, c->chunk_overlap, c->chunking_json};
+    return reading_open(sc, &in->reading, in->task, c->model, &wishes);
 }
 
 enum status ingest_open(struct scope *sc, struct ingest *in, int64_t source_id)

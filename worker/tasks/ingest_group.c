@@ -46,19 +46,19 @@ static enum status settle_document(struct scope *sc, struct ingest *in, const st
         s = document_store_failed(sc, task->db, in->writing.has_generation ? &in->writing.generation : NULL,
                                   task->collection_id, p->id, p->live_version, &failure, &removed);
         if (s == STATUS_OK && written > 0)
-            s = document_store_abandon(sc, task->db, &in->writing.generation, task->collection_id, p->id,
-                                       p->next_version);
+            s = document_store_abandon(sc, task->db, in->writing.has_generation ? &in->writing.generation : NULL,
+                                       task->collection_id, p->id, p->next_version);
         change->failed++;
         change->documents -= p->live_version > 0;
         change->bytes -= p->live_version > 0 ? p->size : 0;
     } else {
         s = document_store_done(sc, task->db, &in->writing.generation, task->collection_id, p->id, p->next_version,
-                                (int)d->count, d->mime_type, d->metadata_json, &removed);
+                                (int)d->vector_count, d->mime_type, d->metadata_json, &removed);
         if (s == STATUS_OK && d->hash)
             s = document_store_looked_at(sc, task->db, p->id, d->hash, d->size, d->mtime_ns);
         change->documents += p->live_version == 0;
         change->bytes += (d->hash ? d->size : p->size) - (p->live_version > 0 ? p->size : 0);
-        change->vectors += (int64_t)d->count;
+        change->vectors += (int64_t)d->vector_count;
     }
     change->vectors -= removed;
     return s;
@@ -159,13 +159,13 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, struct
             s = task_check(&part, in->task);
         if (s == STATUS_OK)
             s = db_begin(&part, in->task->db);
-        if (s == STATUS_OK)
+        if (s == STATUS_OK && a.dim > 0) /* a part of nothing but a parent has no vectors */
             s = ensure_generation(&part, in, a.dim);
         if (s == STATUS_OK)
             s = document_store_begin(&part, in->task->db, d->from->id);
         if (s == STATUS_OK)
             s = writing_rows(&part, &in->writing, d, d->from->next_version, *io_from, rows, a.vectors, a.dim);
-        if (s == STATUS_OK && !in->writing.has_generation)
+        if (s == STATUS_OK && a.dim > 0 && !in->writing.has_generation)
             s = activate(&part, in);
         (void)FAULT(BEFORE_PART_COMMIT, d->from->name);
         if (s == STATUS_OK)
@@ -177,7 +177,7 @@ static enum status write_early_parts(struct scope *sc, struct ingest *in, struct
         scope_done(&part);
         if (s != STATUS_OK)
             return s;
-        in->writing.has_generation = true;
+        in->writing.has_generation = in->writing.has_generation || a.dim > 0;
         (void)FAULT(AFTER_PART_COMMIT, d->from->name);
         *io_from += rows;
     }
@@ -226,7 +226,7 @@ enum status group_write(struct scope *sc, struct ingest *in, struct group *g)
     if (dim > 0)
         in->writing.has_generation = true;
     for (size_t i = 0; i < g->count; i++)
-        in->chunks_written += (int64_t)g->documents[i].count;
+        in->chunks_written += (int64_t)g->documents[i].vector_count;
     metrics_add(METRIC_CHUNKS, NULL, NULL, (double)g->chunks);
     account(sc, in, g);
     return STATUS_OK;

@@ -2,25 +2,16 @@
 
 #include "common/fault.h"
 #include "common/source/directory.h"
+#include "worker/embed/client.h"
 #include "worker/embed/model.h"
 #include "worker/extract/extract.h"
 
 #include <string.h>
 #include <sys/stat.h>
 
-/* ---- what all documents need ---- */
+enum { EMBED_TIMEOUT_MS = 120000 };
 
-/* Chunks never exceed what the model reads: the rest of a longer one would not be found by any search. */
-static void choose_sizes(struct reading *r, int chunk_size, int chunk_overlap)
-{
-    const struct settings *s = r->task->settings;
-    size_t size = (size_t)(chunk_size > 0 ? chunk_size : s->default_chunk_size);
-    size_t overlap = (size_t)(chunk_overlap >= 0 ? chunk_overlap : s->default_chunk_overlap);
-    if (chunk_fit((size_t)r->model->max_tokens - 2, &size, &overlap))
-        r->note = "chunk_size was larger than what the model reads; its limit was used, and the overlap in proportion";
-    r->chunking.size = size;
-    r->chunking.overlap = overlap;
-}
+/* ---- what all documents need ---- */
 
 static struct extractor *make_extractor(const struct task *task)
 {
@@ -35,15 +26,16 @@ static struct extractor *make_extractor(const struct task *task)
 }
 
 enum status reading_open(struct scope *sc, struct reading *r, struct task *task, const char *model,
-                         const char *strategy, int chunk_size, int chunk_overlap)
+                         const struct chunk_wishes *wishes)
 {
     char error[256];
-    *r = (struct reading){.task = task, .chunking = {.strategy = strategy ? strategy : "recursive"}};
+    *r = (struct reading){.task = task, .should_stop = task_has_to_stop, .stop_context = task};
     const char *folder = arena_printf(&sc->arena, "%s/%s", task->settings->model_dir, model);
     r->model = embed_model_open(folder, error, sizeof error);
     if (!r->model)
         return fail(sc, STATUS_INVALID, "the model %s cannot be used: %s", model, error);
-    choose_sizes(r, chunk_size, chunk_overlap);
+    chunk_plan_make(sc, wishes, task->settings, r->model, &r->plan);
+    r->note = r->plan.note;
     r->extractor = make_extractor(task);
     extractor_on_wait(r->extractor, task_has_to_stop, task);
     return STATUS_OK;
@@ -53,12 +45,15 @@ void reading_close(struct reading *r)
 {
     extractor_free(r->extractor);
     embed_model_close(r->model);
+    chunk_plan_done(&r->plan);
 }
 
 void reading_share(struct reading *r, const struct reading *of, bool (*should_stop)(void *context), void *context)
 {
     *r = *of;
     r->note = NULL;
+    r->should_stop = should_stop;
+    r->stop_context = context;
     r->extractor = make_extractor(of->task);
     extractor_on_wait(r->extractor, should_stop, context);
 }
@@ -74,7 +69,7 @@ void reading_give_up(struct ready_document *d, const char *problem, const char *
 {
     d->problem = problem;
     d->category = category;
-    d->count = 0;
+    d->count = d->vector_count = 0;
 }
 
 static const char *category_of(enum error_class class)
@@ -95,29 +90,56 @@ static const char *metadata_of(struct scope *sc, const struct extract_result *r)
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-static size_t model_spans(void *context, struct scope *sc, const char *text, size_t len, struct token_span **out)
+/* Of one document: documents may be cut side by side, and a client is for one thread. */
+struct cutting {
+    const struct reading *r;
+    struct embed_client *client;
+};
+
+static enum status embed_for_cutting(void *context, struct scope *sc, const struct embed_text *texts, size_t count,
+                                     const float **out, int *out_dim)
 {
-    const struct embed_model *model = context;
-    struct token_span *spans = NULL;
-    size_t count = 0;
-    tokenizer_encode_spans(model->tokenizer, text, len, &spans, &count);
-    struct token_span *kept = arena_array(&sc->arena, count + 1, sizeof *kept);
-    if (count > 0)
-        memcpy(kept, spans, count * sizeof *kept);
-    free(spans);
-    *out = kept;
-    return count;
+    const struct cutting *c = context;
+    struct embed_answer answer;
+    enum status s = embed_client_run(sc, c->client, c->r->model->name, EMBED_PASSAGE, c->r->task->operation_id, texts,
+                                     count, EMBED_TIMEOUT_MS, &answer, NULL);
+    if (s != STATUS_OK)
+        return s;
+    *out = answer.vectors;
+    *out_dim = answer.dim;
+    return STATUS_OK;
+}
+
+static enum status cut_text(struct scope *own, const struct reading *r, struct ready_document *d, const char **out_note)
+{
+    struct task *task = r->task;
+    struct cutting cutting = {.r = r, .client = embed_client_new(task->embedder_socket)};
+    embed_client_on_wait(cutting.client, r->should_stop, r->stop_context);
+    int64_t at_a_time = task->settings->embedding_batch_size;
+    struct token_counter counter = chunk_counter(r->model);
+    struct chunk_embedder embedder = {embed_for_cutting, &cutting, at_a_time > 0 ? (size_t)at_a_time : 1};
+    enum status s = chunk_text(own, &r->plan.options, &counter, &embedder, d->text, d->text_len, &d->chunks, &d->count,
+                               out_note);
+    embed_client_free(cutting.client);
+    return s;
 }
 
 enum status reading_cut(struct scope *sc, struct scope *own, struct reading *r, struct ready_document *d)
 {
-    struct token_counter counter = {.spans = model_spans, .context = r->model};
     const char *note = NULL;
-    enum status s = chunk_text(own, &r->chunking, &counter, d->text, d->text_len, &d->chunks, &d->count, &note);
+    enum status s = cut_text(own, r, d, &note);
+    if (s == STATUS_INVALID) { /* a text that the embedder refuses */
+        reading_give_up(d, own->problem_text, "permanent");
+        scope_forgive(own);
+        return STATUS_OK;
+    }
     if (s != STATUS_OK)
-        return s;
+        return fail(sc, s, "%s", own->problem_text ? own->problem_text : status_text(s));
     if (note && !r->note)
         r->note = arena_strdup(&sc->arena, note); /* it outlives the document */
+    d->vector_count = 0;
+    for (size_t i = 0; i < d->count; i++)
+        d->vector_count += !d->chunks[i].is_parent;
     if (d->count == 0)
         reading_give_up(d, "there is no text in it", "permanent");
     return STATUS_OK;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "common/store/document_store.h"
-#include "worker/chunk/chunk.h"
+#include "worker/chunk/plan.h"
 #include "worker/task.h"
 
 struct extractor;
@@ -14,7 +14,9 @@ struct reading {
     struct task *task;
     struct extractor *extractor;
     struct embed_model *model; /* for its tokenizer: chunks are measured in the model's tokens */
-    struct chunk_options chunking;
+    struct chunk_plan plan;
+    bool (*should_stop)(void *context); /* asked while something is waited for */
+    void *stop_context;
     const char *note; /* what was done instead of what was asked for, in the operation's arena; NULL = nothing */
 };
 
@@ -28,15 +30,15 @@ struct ready_document {
     bool is_missing; /* the problem is that the file is not there; the source as a whole may be away */
     struct chunk *chunks;
     size_t count;
-    const char *text; /* valid UTF-8; the chunks are ranges of it */
+    size_t vector_count; /* of the chunks: those that are embedded; the others are parents (chunk.h) */
+    const char *text;    /* valid UTF-8; the chunks are ranges of it */
     size_t text_len;
 };
 
 /* Opens the model that tokens are counted with, and the extractor's way in; chooses sizes that fit the model.
- * STATUS_INVALID: the model cannot be used. reading_close() whatever comes. `strategy` may be NULL; chunk_size 0 and
- * chunk_overlap < 0 = the default. */
+ * STATUS_INVALID: the model cannot be used. reading_close() whatever comes. What `wishes` points to must outlive it. */
 enum status reading_open(struct scope *sc, struct reading *r, struct task *task, const char *model,
-                         const char *strategy, int chunk_size, int chunk_overlap) must_check;
+                         const struct chunk_wishes *wishes) must_check;
 void reading_close(struct reading *r);
 /* Another reading with an extractor of its own, for another thread: the model is that of `of`, which lives longer.
  * `should_stop` is asked while a file is read. */
@@ -47,7 +49,8 @@ void reading_unshare(struct reading *r);
  * nothing of the task but its settings, so that threads may read, each with a reading and scopes of its own. */
 enum status reading_document(struct scope *sc, struct scope *own, struct reading *r,
                              struct ready_document *d) must_check;
-/* Cuts d->text into d->chunks. */
+/* Cuts d->text into d->chunks. May embed, by a connection of its own. STATUS_UNAVAILABLE and the like: the embedder is
+ * away, which is no fault of the document. */
 enum status reading_cut(struct scope *sc, struct scope *own, struct reading *r, struct ready_document *d) must_check;
 /* It is recorded as failed. `category`: transient, permanent, unknown. */
 void reading_give_up(struct ready_document *d, const char *problem, const char *category);

@@ -21,28 +21,46 @@ void writing_close(struct writing *w)
 
 /* ---- embedding ---- */
 
-/* Asks for some texts at a time, so that an answer is not late because much was asked for. *out_bad: the text that was
- * refused, counted from `from`; SIZE_MAX = none. */
-static enum status embed_all(struct scope *sc, struct writing *w, const struct ready_document *d, size_t from,
-                             size_t count, struct embed_answer *out, size_t *out_bad)
+size_t writing_vectors(const struct ready_document *d, size_t from, size_t count)
+{
+    size_t n = 0;
+    for (size_t i = from; i < from + count; i++)
+        n += !d->chunks[i].is_parent;
+    return n;
+}
+
+static const struct embed_text *texts_of(struct scope *sc, const struct ready_document *d, size_t from, size_t count,
+                                         size_t *out_count)
+{
+    struct embed_text *texts = arena_array(&sc->arena, count + 1, sizeof *texts);
+    size_t n = 0;
+    for (size_t i = from; i < from + count; i++) {
+        const struct chunk *c = &d->chunks[i];
+        if (!c->is_parent)
+            texts[n++] = (struct embed_text){d->text + c->start, c->end - c->start};
+    }
+    *out_count = n;
+    return texts;
+}
+
+/* Asks for some texts at a time, so that an answer is not late because much was asked for. *out_bad: whether one was
+ * refused. */
+static enum status embed_all(struct scope *sc, struct writing *w, const struct ready_document *d,
+                             const struct embed_text *texts, size_t count, struct embed_answer *out, bool *out_bad)
 {
     size_t step = w->task->settings->embedding_batch_size > 0 ? (size_t)w->task->settings->embedding_batch_size : 1;
     float *vectors = NULL;
-    *out_bad = SIZE_MAX;
+    *out_bad = false;
+    *out = (struct embed_answer){0};
     for (size_t done = 0, n; done < count; done += n) {
         n = count - done < step ? count - done : step;
-        struct embed_text *texts = arena_array(&sc->arena, n, sizeof *texts);
-        for (size_t i = 0; i < n; i++) {
-            const struct chunk *c = &d->chunks[from + done + i];
-            texts[i] = (struct embed_text){d->text + c->start, c->end - c->start};
-        }
         struct embed_answer part;
         size_t bad = SIZE_MAX;
         (void)FAULT(BEFORE_EMBEDDING, d->from->name);
-        enum status s = embed_client_run(sc, w->embedder, w->model, EMBED_PASSAGE, w->task->operation_id, texts, n,
-                                         EMBED_TIMEOUT_MS, &part, &bad);
+        enum status s = embed_client_run(sc, w->embedder, w->model, EMBED_PASSAGE, w->task->operation_id, texts + done,
+                                         n, EMBED_TIMEOUT_MS, &part, &bad);
         if (s != STATUS_OK) {
-            *out_bad = bad == SIZE_MAX ? SIZE_MAX : done + bad;
+            *out_bad = bad != SIZE_MAX;
             return s;
         }
         (void)FAULT(AFTER_EMBEDDING, d->from->name);
@@ -61,9 +79,11 @@ static enum status embed_all(struct scope *sc, struct writing *w, const struct r
 enum status writing_embed(struct scope *sc, struct writing *w, struct ready_document *d, size_t from, size_t count,
                           struct embed_answer *out)
 {
-    size_t bad;
-    enum status s = embed_all(sc, w, d, from, count, out, &bad);
-    if (s != STATUS_INVALID || bad == SIZE_MAX)
+    bool is_refused;
+    size_t texts_count;
+    const struct embed_text *texts = texts_of(sc, d, from, count, &texts_count);
+    enum status s = embed_all(sc, w, d, texts, texts_count, out, &is_refused);
+    if (s != STATUS_INVALID || !is_refused)
         return s;
     reading_give_up(d, arena_strdup(&sc->arena, sc->problem_text ? sc->problem_text : status_text(s)), "permanent");
     scope_forgive(sc);
@@ -74,11 +94,15 @@ enum status writing_embed(struct scope *sc, struct writing *w, struct ready_docu
 
 static const char *chunk_metadata(struct scope *sc, const struct chunk *c)
 {
-    if (!c->heading || !*c->heading)
+    bool has_heading = c->heading && *c->heading;
+    if (!has_heading && !c->how)
         return NULL;
     scoped_text t = {0};
     json_open(&t, NULL, '{');
-    json_text(&t, "heading", c->heading);
+    if (has_heading)
+        json_text(&t, "heading", c->heading);
+    if (c->how)
+        json_text(&t, "chunking", c->how);
     json_close(&t, '}');
     return arena_strdup(&sc->arena, text_str(&t));
 }
@@ -92,25 +116,31 @@ enum status writing_rows(struct scope *sc, struct writing *w, const struct ready
     enum status s = document_store_reserve(sc, w->task->db, count, ids);
     if (s != STATUS_OK)
         return s;
+    size_t n = 0;
     for (size_t i = 0; i < count; i++) {
         const struct chunk *c = &d->chunks[from + i];
         rows[i] = (struct chunk_row){.id = ids[i],
                                      .document_id = d->from->id,
                                      .version = version,
-                                     .ordinal = (int)(from + i),
+                                     .ordinal = c->ordinal,
                                      .tokens = (int)c->tokens,
                                      .start = (uint32_t)c->start,
                                      .end = (uint32_t)c->end,
                                      .content = d->text + c->start,
                                      .content_len = c->end - c->start,
-                                     .metadata_json = chunk_metadata(sc, c)};
-        embeddings[i] = (struct vector_row){ids[i], d->from->id, version, vectors + i * (size_t)dim};
+                                     .metadata_json = chunk_metadata(sc, c),
+                                     .is_parent = c->is_parent,
+                                     .parent_ordinal = c->parent};
+        if (c->is_parent)
+            continue;
+        embeddings[n] = (struct vector_row){ids[i], d->from->id, version, vectors + n * (size_t)dim};
+        n++;
     }
     s = document_store_write_chunks(sc, w->task->db, w->task->collection_id, rows, count);
     (void)FAULT(CHUNKS_WRITTEN, d->from->name);
+    if (s == STATUS_OK && n > 0)
+        s = vector_store_write(sc, w->task->db, &w->generation, embeddings, n);
     if (s == STATUS_OK)
-        s = vector_store_write(sc, w->task->db, &w->generation, embeddings, count);
-    if (s == STATUS_OK)
-        w->task->chunks += (int64_t)count;
+        w->task->chunks += (int64_t)n;
     return s;
 }

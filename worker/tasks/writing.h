@@ -19,10 +19,14 @@ struct writing {
 
 void writing_open(struct writing *w, struct task *task, const char *model, const char *quantization);
 void writing_close(struct writing *w);
-/* Vectors of d->chunks[from .. from + count) in the scope's arena. A text that the embedder refuses makes its document
- * fail (d->problem) and none else. */
+/* Vectors of d->chunks[from .. from + count) in the scope's arena, in their order and without the parents among them:
+ * out has one for each chunk that is none (none at all: out->dim is 0). A text that the embedder refuses makes its
+ * document fail (d->problem) and none else. */
 enum status writing_embed(struct scope *sc, struct writing *w, struct ready_document *d, size_t from, size_t count,
                           struct embed_answer *out) must_check;
-/* Rows of those chunks and their vectors [count][dim], as `version` of the document. */
+/* How many of those chunks have a vector. */
+size_t writing_vectors(const struct ready_document *d, size_t from, size_t count);
+/* Rows of those chunks, parents too, and their vectors [writing_vectors()][dim] as writing_embed() gives them, as
+ * `version` of the document. Parents get no vector. Without any vector the generation is not looked at. */
 enum status writing_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version, size_t from,
                          size_t count, const float *vectors, int dim) must_check;
