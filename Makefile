@@ -40,6 +40,7 @@ build/migrations.h: sql/embed.awk $(wildcard sql/migrations/*.sql)
 	@LC_ALL=C awk -v migrations=1 -f sql/embed.awk $(sort $(wildcard sql/migrations/*.sql)) >$@.tmp && mv $@.tmp $@
 
 $(BUILD)/worker/embed/cpu.o: HARDEN_EXTRA := -Wno-psabi $(if $(SAN),,-O3)
+$(BUILD)/worker/projection/%.o: HARDEN_EXTRA := -Wno-psabi -ffp-contract=off $(if $(SAN),,-O3)
 $(BUILD)/%.o: %.c | $(GENERATED)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(HARDEN_EXTRA) -MMD -MP -c $< -o $@

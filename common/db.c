@@ -36,6 +36,7 @@ struct db {
         char name[24];
     } kept[MOST_KEPT]; /* the connection's prepared statements */
     int kept_count;
+    bool wants_binary;  /* of the next answer */
     bool keeps_nothing; /* prepared statements get lost on the way to the server */
 };
 
@@ -342,7 +343,7 @@ static bool is_sent(struct db *db, const char *sql, int count, const char *const
 {
     if (count < 0)
         return PQsendQuery(db->conn, sql);
-    return PQsendQueryParams(db->conn, sql, count, NULL, params, NULL, NULL, 0);
+    return PQsendQueryParams(db->conn, sql, count, NULL, params, NULL, NULL, db->wants_binary);
 }
 
 /* Sends; when nothing can have reached the server and no transaction depends on the connection, once more over a new
@@ -379,6 +380,15 @@ enum status db_query(struct scope *sc, struct db *db, const char *sql, int count
         *out = rows;
         rows = NULL;
     }
+    return s;
+}
+
+enum status db_query_binary(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params,
+                            PGresult **out)
+{
+    db->wants_binary = true;
+    enum status s = db_query(sc, db, sql, count, params, out);
+    db->wants_binary = false;
     return s;
 }
 

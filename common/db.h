@@ -48,6 +48,11 @@ enum status db_query(struct scope *sc, struct db *db, const char *sql, int count
     db_query((sc), (db), (sql), (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1, \
              &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
 
+/* db_query whose cells come as PostgreSQL keeps them, in network order: for vectors and bytes. Read them by PQgetvalue()
+ * and PQgetlength(). */
+enum status db_query_binary(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params,
+                            PGresult **out) must_check;
+
 /* db_query for a statement that runs often: prepared at its first use on a connection, so that it is not parsed (and,
  * once the server has found that the values do not matter, not planned) again. `sql` must be constant text: its address
  * names it. Within a transaction, and where a pooler in between does not keep prepared statements, it is db_query. */

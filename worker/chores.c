@@ -193,6 +193,9 @@ static void remove_leftovers(struct scope *sc, struct chores *c)
     scope_forgive(sc);
     if (db_run(sc, c->keeper.db, SQL_IN_HAND_CLEAN, NULL) != STATUS_OK)
         log_debug("in_hand_not_cleaned", log_text("problem", sc->problem_text));
+    scope_forgive(sc);
+    if (db_run(sc, c->keeper.db, SQL_PROJECTION_CLEAN, NULL) != STATUS_OK)
+        log_debug("projections_not_cleaned", log_text("problem", sc->problem_text));
 }
 
 /* ---- the threads ---- */

@@ -244,10 +244,3 @@ enum status peripheral_sparse_index_change(struct request *r)
     enum status s = guard_owned(r, r->params[0], &c, NULL);
     return s == STATUS_OK ? fail(r->sc, STATUS_NOT_IMPLEMENTED, "Sparse indexes are not available in this version") : s;
 }
-
-enum status peripheral_projections(struct request *r)
-{
-    struct collection c;
-    enum status s = guard_readable(r, r->params[0], &c, NULL);
-    return s == STATUS_OK ? reply_constant(r, 200, "{\"projections\":[]}") : s;
-}

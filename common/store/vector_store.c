@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Puts the generation's table, and its type of vector, in the place of the template's. */
-static const char *for_generation(struct scope *sc, const char *sql, const struct generation *g)
+const char *vector_store_sql(struct scope *sc, const char *sql, const struct generation *g)
 {
     scoped_text out = {0};
     for (const char *p = sql; *p;) {
@@ -143,7 +143,7 @@ enum status vector_store_remove(struct scope *sc, struct db *db, const struct ge
                                 int version, bool older, int64_t *out_removed)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, for_generation(sc, SQL_VECTOR_DELETE_VERSION, g), &rows, db_number(sc, document_id),
+    enum status s = db_run(sc, db, vector_store_sql(sc, SQL_VECTOR_DELETE_VERSION, g), &rows, db_number(sc, document_id),
                            db_number(sc, version), older ? "true" : "false");
     if (s == STATUS_OK && out_removed)
         *out_removed = strtoll(PQcmdTuples(rows), NULL, 10);
@@ -154,7 +154,7 @@ enum status vector_store_remove_documents(struct scope *sc, struct db *db, const
                                           const char *document_ids, int64_t *out_removed)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, for_generation(sc, SQL_VECTOR_DELETE_DOCUMENTS, g), &rows, document_ids);
+    enum status s = db_run(sc, db, vector_store_sql(sc, SQL_VECTOR_DELETE_DOCUMENTS, g), &rows, document_ids);
     if (s == STATUS_OK)
         *out_removed = strtoll(PQcmdTuples(rows), NULL, 10);
     return s;
@@ -174,7 +174,7 @@ enum { LARGEST_EF_SEARCH = 1000, SMALLEST_EF_SEARCH = 80, LARGEST_FETCH = 20000 
 static enum status run_search(struct scope *sc, struct db *db, const struct generation *g, const char *query, int fetch,
                               int limit, double threshold, PGresult **out)
 {
-    const char *sql = for_generation(sc, SQL_VECTOR_SEARCH, g);
+    const char *sql = vector_store_sql(sc, SQL_VECTOR_SEARCH, g);
     const char *least = arena_printf(&sc->arena, "%.9g", threshold);
     if (!g->has_graph)
         return db_run(sc, db, sql, out, query, db_number(sc, fetch), least, db_number(sc, limit));
