@@ -61,5 +61,8 @@ enum status vector_store_graph_built(struct scope *sc, struct db *db, int64_t ge
 /* Drops a generation's table, waiting at most 2 s for its readers. */
 enum status vector_store_drop(struct scope *sc, struct db *db, int64_t generation_id) must_check;
 
+/* A statement that is written against the template vec.g0, for this generation; in the arena. */
+const char *vector_store_statement(struct scope *sc, const char *sql, const struct generation *generation) must_check;
+
 /* IEEE half precision, round to nearest even; overflow becomes infinity. Exposed for tests. */
 uint16_t half_from_float(float f);

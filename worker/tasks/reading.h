@@ -22,7 +22,9 @@ struct reading {
 struct ready_document {
     const struct pending_document *from;
     const char *mime_type, *metadata_json;
-    const char *hash;               /* of the content, when nobody could read it before (from->hash is ""); else NULL */
+    const char *hash;               /* of the content as it is read now, when that is news: nobody could read it before
+                                       (from->hash is ""), or it failed and is read again; else NULL */
+    int64_t size, mtime_ns;         /* with `hash` */
     const char *problem, *category; /* set: to be recorded as failed */
     bool is_set_aside;
     bool is_missing; /* the problem is that the file is not there; the source as a whole may be away */
