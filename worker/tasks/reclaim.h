@@ -1,7 +1,7 @@
 /* Room that removed rows leave in the tables that collections share. Autovacuum comes by when a fifth of a table is
- * dead; after a large removal the room is made usable at once. Never waits for a lock, and what goes wrong is left to
- * autovacuum. Tables of vectors are left out: those of a deleted collection are dropped, and a graph is not vacuumed
- * before pgvector 0.8.4. */
+ * dead; after a large removal the room is made usable at once. Nobody who reads or writes is kept waiting, and what
+ * goes wrong is left to autovacuum. Tables of vectors are left out: those of a deleted collection are dropped, and a
+ * graph is not vacuumed before pgvector 0.8.4. */
 #pragma once
 
 #include "worker/task.h"
