@@ -60,6 +60,7 @@ static bool has_to_stop(const struct integrity *i)
 struct place {
     int64_t id, owner_id;
     bool is_there, is_deleted, is_held, has_generation;
+    bool is_elsewhere; /* its vectors are in another store, or their table is missing */
     const char *uuid;
     struct generation generation;
 };
@@ -85,6 +86,8 @@ static const struct check {
 static bool is_about(const struct check *c, const struct place *p)
 {
     if ((c->whose & WITH_GENERATION) && !p->has_generation)
+        return false;
+    if (c->kind == INTEGRITY_INCOMPLETE_DOCUMENTS && p->is_elsewhere)
         return false;
     return (c->whose & OF_ANY) || ((c->whose & OF_LIVING) && p->is_there && !p->is_deleted) ||
            ((c->whose & OF_DELETED) && p->is_deleted);
@@ -205,6 +208,7 @@ static enum status next_place(struct scope *sc, const struct integrity *i, int64
                           .is_there = db_bool(rows, 0, "is_there"),
                           .is_deleted = db_bool(rows, 0, "is_deleted"),
                           .is_held = db_bool(rows, 0, "is_held"),
+                          .is_elsewhere = db_bool(rows, 0, "is_elsewhere"),
                           .has_generation = db_bool(rows, 0, "has_table")};
     out->generation = (struct generation){.id = db_int(rows, 0, "generation_id", 0),
                                           .collection_id = out->id,
