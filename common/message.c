@@ -12,7 +12,6 @@
 
 #define KEPT_EVENTS_OPERATION "1000"
 #define KEPT_EVENTS_USER "10000"
-#define KEPT_SECONDS "86400"
 enum { EPOCH_BYTES = 8, SCRIPT_KEYS = 5 };
 
 /* Runs as one step inside Redis, so that both streams and the channels never disagree. Everything is read before the
@@ -119,7 +118,7 @@ static struct redis_call call_of(struct scope *sc, struct redis *r, const struct
     argv[n++] = random_hex(sc, EPOCH_BYTES);
     argv[n++] = KEPT_EVENTS_OPERATION;
     argv[n++] = KEPT_EVENTS_USER;
-    argv[n++] = KEPT_SECONDS;
+    argv[n++] = MESSAGE_KEPT_SECONDS;
     argv[n++] = collection ? "3" : "2";
     argv[n++] = redis_key(sc, r, MESSAGE_CHANNEL_OPERATION, first->operation_id);
     argv[n++] = redis_key(sc, r, MESSAGE_CHANNEL_USER, user);

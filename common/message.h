@@ -36,6 +36,9 @@ enum status message_publish_many(struct scope *sc, struct redis *r, const struct
 /* The JSON of an event without its id (what the script completes); exposed for tests. */
 void message_write(struct text *out, const struct event *event, const char *timestamp);
 
+/* How long a stream is kept after its newest event, as Redis takes it. */
+#define MESSAGE_KEPT_SECONDS "86400"
+
 /* Names, without REDIS_PREFIX. */
 #define MESSAGE_STREAM "operation-progress:%s"
 #define MESSAGE_STREAM_META "operation-progress:%s:meta"

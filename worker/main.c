@@ -18,7 +18,7 @@ enum { EXIT_USAGE = 2 };
 
 struct role {
     const char *option;
-    int values;        /* how many arguments follow it */
+    int values;        /* how many arguments follow it; -n = up to n, which run() reads up to a NULL */
     const char *flag;  /* that may stand last; NULL = none */
     const char *usage; /* NULL = for the program's own use */
     int (*run)(const struct settings *settings, char **values, bool has_flag);
@@ -84,6 +84,21 @@ static int run_scheduled(const struct settings *settings, char **values, bool ha
     return operator_run_scheduled(settings, values[0]);
 }
 
+static int run_check_integrity(const struct settings *settings, char **values, bool has_flag)
+{
+    bool is_json = false, has_to_repair = has_flag;
+    for (; *values; values++) {
+        bool is_known = strcmp(*values, "--json") == 0 || strcmp(*values, "--repair") == 0;
+        if (!is_known) {
+            fprintf(stderr, "opstream-worker: --check-integrity knows --json and --repair, not `%s`\n", *values);
+            return EXIT_USAGE;
+        }
+        is_json |= strcmp(*values, "--json") == 0;
+        has_to_repair |= strcmp(*values, "--repair") == 0;
+    }
+    return operator_check_integrity(settings, is_json, has_to_repair);
+}
+
 static int run_supervisor(const struct settings *settings, char **values, bool has_flag)
 {
     (void)values;
@@ -103,6 +118,9 @@ static const struct role roles[] = {
     {"--schedule", 0, "--json",
      "--schedule       shows what runs by the clock, its last run and its next; --json for programs", run_schedule},
     {"--run-scheduled", 1, NULL, "--run-scheduled NAME   runs one of those now", run_scheduled},
+    {"--check-integrity", -2, NULL,
+     "--check-integrity  looks whether all that is stored fits together; --json for programs, --repair mends it",
+     run_check_integrity},
     {"--task", 1, NULL, "--task UUID      runs one operation in the foreground", run_by_hand},
     {"--embedder", 2, NULL, NULL, run_embedder},
     {"--child", 1, NULL, NULL, run_child},
@@ -166,16 +184,17 @@ int main(int argc, char **argv)
         fprintf(stderr, "opstream-worker: `%s` is no option; --help tells what there is\n", argv[1]);
         return EXIT_USAGE;
     }
-    bool has_flag = role->flag && argc == 3 + role->values && strcmp(argv[argc - 1], role->flag) == 0;
+    int least = role->values > 0 ? role->values : 0, most = abs(role->values);
+    bool has_flag = role->flag && argc == 3 + most && strcmp(argv[argc - 1], role->flag) == 0;
     argc -= has_flag;
-    if (argc > 2 + role->values) {
-        fprintf(stderr, "opstream-worker: `%s` is one argument too many\n", argv[2 + role->values]);
+    if (argc > 2 + most) {
+        fprintf(stderr, "opstream-worker: `%s` is one argument too many\n", argv[2 + most]);
         return EXIT_USAGE;
     }
-    if (role->option && argc < 2 + role->values) {
-        fprintf(stderr, "opstream-worker: %s needs %d more argument%s\n", role->option, role->values,
-                role->values == 1 ? "" : "s");
+    if (role->option && argc < 2 + least) {
+        fprintf(stderr, "opstream-worker: %s needs %d more argument%s\n", role->option, least, least == 1 ? "" : "s");
         return EXIT_USAGE;
     }
+    argv[argc] = NULL;
     return run_role(role, argv + 2, has_flag);
 }

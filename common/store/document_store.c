@@ -342,11 +342,10 @@ enum status document_store_count(struct scope *sc, struct db *db, int64_t collec
     return read_stats(s, rows, out);
 }
 
-enum status document_store_recount(struct scope *sc, struct db *db, int64_t collection_id, int64_t vectors,
-                                   struct collection_stats *out)
+enum status document_store_recount(struct scope *sc, struct db *db, int64_t collection_id, struct collection_stats *out)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_INGEST_COUNTERS, &rows, db_number(sc, collection_id), db_number(sc, vectors));
+    enum status s = db_run(sc, db, SQL_INGEST_COUNTERS, &rows, db_number(sc, collection_id));
     return read_stats(s, rows, out);
 }
 

@@ -144,8 +144,8 @@ enum status document_store_revive_duplicates(struct scope *sc, struct db *db, in
 enum status document_store_count(struct scope *sc, struct db *db, int64_t collection_id, int64_t documents,
                                  int64_t vectors, int64_t bytes, int64_t failed,
                                  struct collection_stats *out) must_check;
-/* Counts them anew from the documents; `vectors` is added. */
-enum status document_store_recount(struct scope *sc, struct db *db, int64_t collection_id, int64_t vectors,
+/* Counts them anew from the documents. */
+enum status document_store_recount(struct scope *sc, struct db *db, int64_t collection_id,
                                    struct collection_stats *out) must_check;
 
 /* Removes what dead attempts left unseen: of one collection (for the attempt that holds it, `task_id`), or of all that

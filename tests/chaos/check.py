@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import subprocess
 
 from support.client import LAST
 from support.stack import wait_for
@@ -51,6 +52,7 @@ class Check:
         self.rows()
         self.counters()
         self.tables()
+        self.integrity()
         self.queues()
         self.processes()
         self.contents()
@@ -147,6 +149,20 @@ class Check:
                 AND NOT EXISTS (SELECT FROM generations g WHERE 'g' || g.id = relname)
             UNION ALL SELECT 'generation ' || g.id FROM generations g WHERE NOT EXISTS (SELECT FROM collections c WHERE c.id = g.collection_id)
             UNION ALL SELECT 'row of nobody ' || d.id FROM documents d WHERE NOT EXISTS (SELECT FROM collections c WHERE c.id = d.collection_id)""")
+
+    def integrity(self):
+        """What the program's own check finds: nothing, at the latest when what dead attempts left is gone."""
+        stack, seen = self.world.stack, []
+
+        def is_clean():
+            out = subprocess.run([stack.program("worker", stack.bin), "--check-integrity", "--json"], env={**stack.env, "DATABASE_URL": stack.direct_url,
+                                 "REDIS_URL": os.environ["REDIS_URL"]}, capture_output=True, text=True, timeout=120, check=False)
+            seen[:] = [out.stdout + out.stderr]
+            return out.returncode == 0
+        try:
+            wait_for("the integrity check", is_clean, seconds=LEFTOVERS_SECONDS, every=1)
+        except AssertionError:
+            raise AssertionError(f"--check-integrity: {seen[0]}") from None
 
     def queues(self):
         prefix = self.world.stack.name + ":queue:"

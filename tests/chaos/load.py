@@ -167,6 +167,35 @@ class User:
             time.sleep(0.3)
         raise AssertionError(f"{collection.uuid} stayed busy for 180 s")
 
+    def remove_source(self, rng, collection):
+        """Of the collection's only source. What is left is as after its INDEX."""
+        source = self.world.value("SELECT s.id FROM sources s JOIN collections c ON c.id = s.collection_id WHERE c.uuid = :'v1'", collection.uuid)
+        self.until(rng, "DELETE", f"/api/v2/collections/{collection.uuid}/sources/{source}", (202, 404))
+        del collection.operations[1:]
+        return self.newest(collection, "remove_source")
+
+    def retry(self, rng, collection):
+        """Of all failed documents; there are some that a retry may help."""
+        self.until(rng, "POST", f"/api/v2/collections/{collection.uuid}/documents/retry-failed", (200,))
+        return self.newest(collection, "retry_documents")
+
+    def until(self, rng, method, path, statuses):
+        """Asks again as long as the collection is busy: maybe with what was asked for before, whose answer got lost."""
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            answer = self.ask(rng, method, path)
+            if answer.status in statuses:
+                return
+            assert answer.status == 409, f"{method} {path}: {answer}"
+            self.world.hurry()
+            time.sleep(0.3)
+        raise AssertionError(f"{path} stayed busy for 180 s")
+
+    def newest(self, collection, kind):
+        number = self.world.value("SELECT uuid FROM operations WHERE collection_uuid = :'v1' AND type = :'v2' ORDER BY id DESC LIMIT 1", collection.uuid, kind)
+        self.accepted[number] = kind
+        return number
+
     def live(self, seed):
         """One user's round."""
         rng = random.Random(seed)

@@ -71,6 +71,8 @@ NEEDS = (
     (r"before_migration_commit|after_migration_commit", ("migrate",), ()),
     (r".*cancel.*|before_task_told_to_stop", ("cancel",), ()),
     (r"before_delete_commit|generation_dropped|.*deleted", ("documents", "delete"), ()),
+    (r"(after_)?source_.*removed", ("documents", "remove_source"), ()),
+    (r"retry_reset|documents_reset", ("documents", "retry"), ()),
     (r"(before|after)_reconcile_push|reconciler_chosen", ("push",), ("after_commit_before_push:fail*1",)),
     (r"batch_claimed|batch_item_begun|(before|after)_batch_end", ("brief",), ()),
     (r"child_reaped|(before|after)_hand_back_commit", ("child",), ()),
@@ -126,6 +128,20 @@ class Workloads:
         self.user.delete(self.rng, self.collection)
         for operation in [row[0] for row in self.world.sql("SELECT uuid FROM operations WHERE type = 'delete' AND status IN ('pending', 'processing')")]:
             self.over(operation)
+
+    def remove_source(self):
+        """The collection's only source, with all of its documents."""
+        operation = self.user.remove_source(self.rng, self.collection)
+        self.over(operation)
+
+    def retry(self):
+        """A document that fails whenever it is read, and is said to be worth a retry."""
+        with open(os.path.join(self.collection.folder.path, "program"), "wb") as file:
+            file.write(b"\x7fELF" + os.urandom(20))
+        self.over(self.user.append(self.rng, self.collection, change=False))
+        self.world.sql("""UPDATE documents SET error_category = 'transient' WHERE status = 'failed' AND collection_id = (
+            SELECT id FROM collections WHERE uuid = :'v1')""", self.collection.uuid)
+        self.over(self.user.retry(self.rng, self.collection))
 
     def watch(self):
         """A socket that asks for the history of what is over, until it was shown to the end."""

@@ -4,7 +4,7 @@
 #include "build/queries.h"
 #include "common/fault.h"
 #include "common/store/vector_store.h"
-#include "worker/task.h"
+#include "worker/tasks/reclaim.h"
 
 #include <string.h>
 
@@ -45,19 +45,24 @@ static enum status drop_generations(struct scope *sc, struct task *task)
     return s;
 }
 
-/* One fenced batch; *out_count is how many rows it removed. */
-static enum status remove_documents(struct scope *sc, struct task *task, int64_t *out_count)
+/* One fenced batch; *out_count is how many documents it removed. */
+static enum status remove_documents(struct scope *sc, struct task *task, struct reclaim *reclaim, int64_t *io_after,
+                                    int64_t *out_count)
 {
     int64_t batch = task->settings->removal_batch_size > 0 ? task->settings->removal_batch_size : DEFAULT_BATCH;
     scoped(PGresult) *rows = NULL;
     enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
-        s = db_run(sc, task->db, SQL_DELETE_DOCUMENTS, &rows, db_number(sc, task->collection_id), db_number(sc, batch));
+        s = db_run(sc, task->db, SQL_DELETE_DOCUMENTS, &rows, db_number(sc, task->collection_id), db_number(sc, batch),
+                   db_number(sc, *io_after));
     if (s != STATUS_OK) {
         db_rollback(task->db);
         return s;
     }
     *out_count = db_int(rows, 0, "documents", 0);
+    *io_after = db_int(rows, 0, "last_id", *io_after);
+    reclaim->documents += *out_count;
+    reclaim->chunks += db_int(rows, 0, "chunks", 0);
     (void)FAULT(DOCUMENTS_DELETED, task->operation_id);
     return task_commit(sc, task);
 }
@@ -78,31 +83,45 @@ static enum status remove_chunks(struct scope *sc, struct task *task, int64_t *o
     return task_commit(sc, task);
 }
 
-static enum status remove_all_documents(struct scope *sc, struct task *task)
+/* Memory stays what it is however many there are. */
+static enum status remove_all_documents(struct scope *sc, struct task *task, struct reclaim *reclaim)
 {
-    for (int64_t count = 1; count > 0;) {
-        enum status s = task_check(sc, task);
+    int64_t after = 0, count = 0;
+    do {
+        struct scope own;
+        scope_init(&own, sc->trace_id);
+        enum status s = task_check(&own, task);
         if (s == STATUS_OK)
-            s = remove_documents(sc, task, &count);
+            s = remove_documents(&own, task, reclaim, &after, &count);
+        if (s != STATUS_OK)
+            s = fail(sc, s, "%s", own.problem_text ? own.problem_text : status_text(s));
+        scope_done(&own);
         if (s != STATUS_OK)
             return s;
         (void)FAULT(AFTER_DOCUMENTS_DELETED, task->operation_id);
         task->processed += count;
         report(sc, task, 0);
-    }
+    } while (count > 0);
     return STATUS_OK;
 }
 
-static enum status remove_all_chunks(struct scope *sc, struct task *task)
+static enum status remove_all_chunks(struct scope *sc, struct task *task, struct reclaim *reclaim)
 {
-    for (int64_t count = 1; count > 0;) {
-        enum status s = task_check(sc, task);
+    int64_t count = 0;
+    do {
+        struct scope own;
+        scope_init(&own, sc->trace_id);
+        enum status s = task_check(&own, task);
         if (s == STATUS_OK)
-            s = remove_chunks(sc, task, &count);
+            s = remove_chunks(&own, task, &count);
+        if (s != STATUS_OK)
+            s = fail(sc, s, "%s", own.problem_text ? own.problem_text : status_text(s));
+        scope_done(&own);
         if (s != STATUS_OK)
             return s;
+        reclaim->chunks += count;
         task_heartbeat(task);
-    }
+    } while (count > 0);
     return STATUS_OK;
 }
 
@@ -134,22 +153,25 @@ static enum status count_documents(struct scope *sc, struct task *task)
 enum status delete_collection(struct scope *sc, struct task *task)
 {
     enum status s = STATUS_OK;
+    struct reclaim reclaim = {0};
     if (task->collection_id != 0) { /* else an earlier attempt came as far as the collection's row */
+        reclaim_begin(sc, task, &reclaim);
         s = count_documents(sc, task);
         if (s == STATUS_OK)
             report(sc, task, TASK_EVENT_ALWAYS);
         if (s == STATUS_OK)
             s = drop_generations(sc, task);
         if (s == STATUS_OK)
-            s = remove_all_documents(sc, task);
+            s = remove_all_documents(sc, task, &reclaim);
         if (s == STATUS_OK)
-            s = remove_all_chunks(sc, task);
+            s = remove_all_chunks(sc, task, &reclaim);
         if (s == STATUS_OK)
             s = remove_collection(sc, task);
         (void)FAULT(AFTER_COLLECTION_DELETED, task->operation_id);
     }
     if (s != STATUS_OK)
         return s;
+    reclaim_end(sc, task, &reclaim);
     if (task->total < task->processed)
         task->total = task->processed;
     task->result_json = arena_printf(&sc->arena, "{\"documents_removed\":%lld}", (long long)task->processed);

@@ -59,7 +59,7 @@ enum status ingest_recount(struct scope *sc, struct ingest *in)
 {
     struct task *task = in->task;
     enum status s = task_fence(sc, task);
-    return s == STATUS_OK ? document_store_recount(sc, task->db, task->collection_id, 0, &in->stats) : s;
+    return s == STATUS_OK ? document_store_recount(sc, task->db, task->collection_id, &in->stats) : s;
 }
 
 /* In a fenced transaction, since a lapsed attempt must not undo what its successor noted. At the end the collection's

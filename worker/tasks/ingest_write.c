@@ -179,6 +179,8 @@ static enum status write_others(struct scope *sc, struct ingest *in, struct grou
             group_reset(g, sc->trace_id);
         }
     }
+    if (s == STATUS_OK && g->count > 0)
+        s = group_write(sc, in, g);
     ahead_free(ahead);
     group_reset(g, sc->trace_id);
     return s;

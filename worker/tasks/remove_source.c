@@ -6,6 +6,7 @@
 #include "worker/tasks/graph.h"
 #include "worker/tasks/in_hand.h"
 #include "worker/tasks/ingest.h"
+#include "worker/tasks/reclaim.h"
 
 enum { DEFAULT_BATCH = 100, REMOVED_PERCENT = 90 };
 
@@ -16,6 +17,7 @@ struct removal {
     struct generation generation;
     int64_t total, removed, vectors, chunks; /* documents of the source: found by this attempt, removed by it */
     int64_t read_again;
+    struct reclaim reclaim;
 };
 
 /* ---- documents ---- */
@@ -71,6 +73,8 @@ static void account(struct removal *r, const struct removal_batch *b)
     r->removed += b->documents;
     r->vectors += b->vectors;
     r->chunks += b->chunks;
+    r->reclaim.documents += b->documents;
+    r->reclaim.chunks += b->chunks;
 }
 
 static enum status remove_documents(struct scope *sc, struct removal *r, bool duplicates)
@@ -175,6 +179,7 @@ enum status remove_source(struct scope *sc, struct task *task)
     struct removal r = {.task = task, .source_id = json_get_int(task->config, "source_id", 0)};
     if (r.source_id == 0)
         return fail(sc, STATUS_INVALID, "the operation names no source");
+    reclaim_begin(sc, task, &r.reclaim);
     enum status s = remove_all_documents(sc, &r);
     if (s == STATUS_OK)
         s = read_revived(sc, &r);
@@ -183,6 +188,7 @@ enum status remove_source(struct scope *sc, struct task *task)
     if (s != STATUS_OK)
         return s;
     (void)FAULT(AFTER_SOURCE_REMOVED, task->operation_id);
+    reclaim_end(sc, task, &r.reclaim);
     task->result_json = summary(sc, &r);
     task->collection_status = "ready";
     task->collection_message = task->failed > 0 ? "Completed with errors" : NULL;
