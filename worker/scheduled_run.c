@@ -42,7 +42,9 @@ static void record(struct scheduled_run *run, const char *result_json, const cha
     db_rollback(run->db); /* nothing may be left open, whatever went wrong */
     db_on_wait(run->db, NULL, NULL);
     (void)FAULT(BEFORE_RUN_RECORDED, run->row->name);
-    enum status s = schedule_store_end(&sc, run->db, run->task_id, state_of(run->status), result_json, problem);
+    enum error_class class = status_class(run->status);
+    enum status s = schedule_store_end(&sc, run->db, run->task_id, state_of(run->status), result_json, problem,
+                                       class == ERROR_TRANSIENT || class == ERROR_RESOURCE);
     if (s != STATUS_OK)
         log_warning("scheduled_run_not_recorded", log_text("task", run->row->name), log_int("run", run->task_id),
                     log_text("problem", sc.problem_text));

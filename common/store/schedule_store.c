@@ -84,10 +84,11 @@ enum status schedule_store_lost(struct scope *sc, struct db *db, PGresult **out_
 }
 
 enum status schedule_store_end(struct scope *sc, struct db *db, int64_t task_id, const char *status,
-                               const char *result_json, const char *error)
+                               const char *result_json, const char *error, bool is_transient)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_SCHEDULE_END, &rows, db_number(sc, task_id), status, result_json, error);
+    enum status s = db_run(sc, db, SQL_SCHEDULE_END, &rows, db_number(sc, task_id), status, result_json, error,
+                           is_transient ? "true" : "false");
     if (s == STATUS_OK && PQntuples(rows) == 0)
         return fail(sc, STATUS_LOST, "the run was counted as lost");
     return s;

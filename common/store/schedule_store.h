@@ -35,9 +35,10 @@ enum status schedule_store_extend(struct scope *sc, struct db *db, const int64_t
 /* Runs that nobody extends are lost; their due times are taken again. A row for each, with id, name, worker. */
 enum status schedule_store_lost(struct scope *sc, struct db *db, PGresult **out_rows) must_check;
 /* `status`: completed, failed, stopped (its due time is taken again). `result_json` and `error` may be NULL.
- * STATUS_LOST: it was counted as lost. */
+ * `is_transient`: it failed because something was away, and is tried again soon, twice. STATUS_LOST: it was counted as
+ * lost. */
 enum status schedule_store_end(struct scope *sc, struct db *db, int64_t task_id, const char *status,
-                               const char *result_json, const char *error) must_check;
+                               const char *result_json, const char *error, bool is_transient) must_check;
 
 /* The table lease of that name. *out_is_ours: taken or renewed. */
 enum status schedule_store_lease(struct scope *sc, struct db *db, const char *holder, double seconds,

@@ -26,11 +26,6 @@ const char *vector_store_sql(struct scope *sc, const char *sql, const struct gen
     return arena_strdup(&sc->arena, text_str(&out));
 }
 
-const char *vector_store_sql(struct scope *sc, const char *sql, const struct generation *g)
-{
-    return for_generation(sc, sql, g);
-}
-
 static bool is_half(const char *quantization)
 {
     return strcmp(quantization, "float32") != 0;

@@ -6,7 +6,7 @@ CREATE TABLE schedules (
     expression  text NOT NULL,      -- of crontab, UTC
     next_due_at timestamptz NOT NULL,
     last_due_at timestamptz,        -- the one that was taken last
-    losses      integer NOT NULL DEFAULT 0 -- runs in a row that died with their worker
+    losses      integer NOT NULL DEFAULT 0 -- runs in a row that died with their worker, or found something away
 );
 
 -- One row a run. While it lasts its worker puts expires_at off.

@@ -116,6 +116,10 @@ class Check:
             assert len({entry.get("task_id") for entry in history}) == len(history), f"{uuid}: one task twice"
             assert all(entry.get("ended_at") for entry in history[:-1]), f"{uuid}: an attempt without an end before the last: {history}"
 
+        self.none("a sync whose run did not end with it", """SELECT o.uuid, o.status, r.status, r.error_summary FROM operations o
+            LEFT JOIN sync_runs r ON r.operation_uuid = o.uuid WHERE o.type = 'sync' AND (r.status IS NULL OR r.status = 'running' OR r.completed_at IS NULL
+                OR (r.status IN ('success', 'partial')) <> (o.status = 'completed')) AND o.collection_id IS NOT NULL""")
+
     # ---- no chunk or vector twice or orphaned
 
     def rows(self):

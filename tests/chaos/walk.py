@@ -78,6 +78,8 @@ NEEDS = (
     (r"child_reaped|(before|after)_hand_back_commit", ("child",), ()),
     (r"before_leftovers.*", ("child", "leftovers"), ("after_part_commit:kill*1",)),
     (r"(before|after)_sweep_commit", ("lapse",), ()),
+    (r"(before|after)_unseen_removed|before_sync_noted", ("sync",), ()),
+    (r"scheduler_chosen|run_taken|before_run_recorded|operations_forgotten|(before|after)_dispatch_commit", ("scheduled",), ()),
     (r"before_start_over", ("freeze",), ()),
     (r"before_history", ("documents", "watch"), ()),
     (r"before_put_back", ("held",), ("before_claim:fail",)),
@@ -123,6 +125,41 @@ class Workloads:
         self.running(operation)
         self.user.cancel(self.rng, operation)
         self.over(operation)
+
+    def change_followed(self):
+        """A continuous collection whose files come, change and go."""
+        self.over(self.begin(large=False))
+        folder = self.collection.folder
+        answer = self.user.ask(self.rng, "PUT", "/api/v2/collections/" + self.collection.uuid, {"sync_mode": "continuous", "sync_interval_minutes": 60})
+        assert answer.status == 200, answer
+        names = folder.files()
+        os.remove(os.path.join(folder.path, names[0]))
+        folder.write(names[1], 30)
+        folder.count += 1
+        folder.write(f"small-{folder.count}.txt", 12)
+
+    def follow(self, operation):
+        self.user.accepted[operation] = "sync"
+        self.collection.operations.append(operation)
+        self.over(operation)
+        run = self.world.sql("SELECT status, documents_added, documents_modified, documents_deleted, documents_unchanged FROM sync_runs WHERE operation_uuid = :'v1'", operation)
+        assert run == [["success", "1", "1", "1", "1"]], f"sync {operation}: {run}"
+
+    def sync(self):
+        self.change_followed()
+        self.follow(self.user.accept(self.rng, f"/api/v2/collections/{self.collection.uuid}/sync/run", {})["operation_id"])
+
+    def scheduled(self):
+        """All that runs by the clock is due, a sync among it."""
+        self.change_followed()
+        self.world.sql("UPDATE collections SET sync_next_run_at = now() - interval '1 second' WHERE uuid = :'v1'", self.collection.uuid)
+        before = self.world.value("SELECT coalesce(max(id), 0) FROM system_tasks")
+        self.world.sql("UPDATE schedules SET next_due_at = date_trunc('minute', now())")
+        wait_for("what is scheduled to be run", lambda: self.world.value("""SELECT count(*) FROM schedules s WHERE NOT EXISTS (
+            SELECT 1 FROM system_tasks t WHERE t.name = s.name AND t.id > :v1 AND t.status = 'completed')""", before) == "0", seconds=120, every=0.2)
+        runs = self.world.sql("SELECT operation_uuid FROM sync_runs WHERE collection_uuid = :'v1'", self.collection.uuid)
+        assert len(runs) == 1, f"{len(runs)} syncs of one due time"
+        self.follow(runs[0][0])
 
     def delete(self):
         self.user.delete(self.rng, self.collection)
