@@ -326,3 +326,17 @@ def test_previews_are_limited(make_stack):
     client = Client.registered(lame.apis[0].url)
     statuses = [client.ask("POST", "/api/v2/chunking/preview", {}).status for _ in range(31)]
     assert statuses[-1] == 429 and 429 not in statuses[:30]
+
+
+def test_parts_of_nothing_but_a_parent_are_written_too(make_stack):
+    made = make_stack(apis=1, workers=1, VECTOR_UPLOAD_BATCH_SIZE=1)
+    client = Client.registered(made.apis[0].url)
+    path = os.path.join(made.roots, "a")
+    os.mkdir(path)
+    with open(os.path.join(path, "a.txt"), "w", encoding="utf-8") as file:
+        file.write(SEA + BREAD)
+    collection = client.collection(chunking_strategy="hierarchical", chunking_config={"chunk_size": 30, "parent_chunk_size": 60})
+    client.index(collection["id"], path)
+    rows = stored(made, collection["id"], "a.txt")
+    assert sum(row[0] == "t" for row in rows) > 1 and client.show(collection["id"])["vector_count"] == sum(row[0] == "f" for row in rows) > 2
+    assert all(hit["metadata"]["parent"]["text"] for hit in client.search(collection["id"], "bread")["results"])
