@@ -162,6 +162,23 @@ enum status source_request_read(struct request *r, struct source_request *out)
     return STATUS_OK;
 }
 
+enum status source_request_change(struct request *r, const char *path, const char **out_config)
+{
+    const cJSON *config = field_of(r->json, "source_config", "sourceConfig");
+    if (!config)
+        return fail(r->sc, STATUS_INVALID,
+                    "Nothing to change; give source_config with include_patterns, exclude_patterns or recursive");
+    enum status s = check_config(r, config);
+    if (s != STATUS_OK)
+        return s;
+    const char *other = text_of(cJSON_GetObjectItemCaseSensitive(config, "path"));
+    if (other && strcmp(without_slashes(r->sc, other), path) != 0)
+        return fail(r->sc, STATUS_INVALID,
+                    "The path of a source cannot be changed; add '%s' as another source and remove this one", other);
+    *out_config = config_with_path(r, config, path);
+    return STATUS_OK;
+}
+
 void source_request_config(struct text *t, const struct source_request *source, int64_t source_id)
 {
     json_int(t, "source_id", source_id);

@@ -17,6 +17,9 @@ bool source_request_is_there(const cJSON *body);
  * not there (unless its root is not on this machine: workers may have it). STATUS_FORBIDDEN: SOURCE_ROOTS_FOR=granted
  * and the user has no grant for it. */
 enum status source_request_read(struct request *r, struct source_request *out) must_check;
+/* PATCH: what is to be changed of source_config, as a JSON object, checked in the same way. The path stays what it is;
+ * STATUS_INVALID when another one is given, or nothing at all. */
+enum status source_request_change(struct request *r, const char *path, const char **out_config) must_check;
 /* The checks of the path alone, for whoever wants to look into a directory on a user's behalf (also the scan sockets,
  * from their own threads). */
 enum status source_request_may_read(struct scope *sc, struct db *db, const struct settings *settings,

@@ -57,6 +57,18 @@ int64_t view_total(const PGresult *rows)
     return PQntuples(rows) ? db_int(rows, 0, "total", 0) : 0;
 }
 
+void view_reply_slice(struct request *r, const struct schema *object, const PGresult *rows, int64_t offset,
+                      int64_t limit)
+{
+    struct text *t = reply_json(r, 200);
+    json_open(t, NULL, '{');
+    view_write_list(t, "items", object, rows);
+    json_int(t, "total", view_total(rows));
+    json_int(t, "offset", offset);
+    json_int(t, "limit", limit);
+    json_close(t, '}');
+}
+
 void view_reply_page(struct request *r, const char *key, const struct schema *object, const PGresult *rows, int page,
                      int per_page)
 {

@@ -15,6 +15,9 @@ void view_write(struct text *t, const char *key, const struct schema *object, co
 void view_write_list(struct text *t, const char *key, const struct schema *object, const PGresult *rows);
 /* The page's `total`. */
 int64_t view_total(const PGresult *rows);
+/* {"items": [...], "total", "offset", "limit"} with status 200. */
+void view_reply_slice(struct request *r, const struct schema *object, const PGresult *rows, int64_t offset,
+                      int64_t limit);
 /* {"<key>": [...], "total", "page", "per_page"} with status 200. */
 void view_reply_page(struct request *r, const char *key, const struct schema *object, const PGresult *rows, int page,
                      int per_page);

@@ -18,6 +18,7 @@ enum {
     LEASES = 3,    /* of a worker, make the scheduler's: a worker that is only slow keeps it */
     ROUNDS = 3,    /* in a lease */
     STATEMENT_MS = 5000,
+    NOT_READY_MS = 250,
 };
 
 struct scheduler {
@@ -204,8 +205,10 @@ static enum status hold(struct scope *sc, struct scheduler *s)
 
 static enum status one_round(struct scope *sc, struct scheduler *s, int64_t *out_wait_ms)
 {
-    if (lease_problem(s->lease) && !s->is_holder)
-        return STATUS_OK; /* not registered, an old schema, or cut off */
+    if (lease_problem(s->lease) && !s->is_holder) { /* not registered, an old schema, or cut off */
+        *out_wait_ms = NOT_READY_MS;
+        return STATUS_OK;
+    }
     enum status status = hold(sc, s);
     if (status != STATUS_OK || !s->is_holder)
         return status;

@@ -1,8 +1,11 @@
-/* A collection's documents: list, one, its file, how many failed. */
-#include "api/guard.h"
+/* A collection's documents: list, one, its file, how many failed, and reading those again. */
+#include "api/accept.h"
 #include "api/router.h"
 #include "api/views.h"
+#include "common/fault.h"
 #include "common/source/directory.h"
+#include "common/store/document_retry.h"
+#include "common/store/document_store.h"
 #include "common/store/document_view.h"
 
 #include <string.h>
@@ -29,16 +32,15 @@ enum status documents_list(struct request *r)
 }
 
 /* The document of the path's second parameter, which must be of the collection of the first. */
-static enum status find_document(struct request *r, bool must_own, PGresult **out)
+static enum status find_document(struct request *r, bool must_own, struct collection *c, PGresult **out)
 {
-    struct collection c;
     scoped(PGresult) *rows = NULL;
-    enum status s = must_own ? guard_owned(r, r->params[0], &c, NULL) : guard_readable(r, r->params[0], &c, NULL);
+    enum status s = must_own ? guard_owned(r, r->params[0], c, NULL) : guard_readable(r, r->params[0], c, NULL);
     if (s == STATUS_OK)
         s = document_view_find(r->sc, r->db, r->params[1], &rows);
     if (s != STATUS_OK)
         return s;
-    if (db_int(rows, 0, "collection_row_id", 0) != c.id)
+    if (db_int(rows, 0, "collection_row_id", 0) != c->id)
         return fail(r->sc, STATUS_FORBIDDEN, "This document belongs to another collection");
     *out = rows;
     rows = NULL;
@@ -47,8 +49,9 @@ static enum status find_document(struct request *r, bool must_own, PGresult **ou
 
 enum status documents_show(struct request *r)
 {
+    struct collection c;
     scoped(PGresult) *rows = NULL;
-    enum status s = find_document(r, false, &rows);
+    enum status s = find_document(r, false, &c, &rows);
     if (s == STATUS_OK)
         view_write(reply_json(r, 200), NULL, &schema_DOCUMENT, rows, 0);
     return s;
@@ -107,8 +110,9 @@ static const char foreign[] = "default-src 'none'; style-src 'unsafe-inline'; im
 
 enum status documents_content(struct request *r)
 {
+    struct collection c;
     scoped(PGresult) *rows = NULL;
-    enum status s = find_document(r, false, &rows);
+    enum status s = find_document(r, false, &c, &rows);
     if (s != STATUS_OK)
         return s;
     size_t len = 0;
@@ -152,27 +156,110 @@ enum status documents_failed_count(struct request *r)
     return STATUS_OK;
 }
 
-static enum status not_yet(struct request *r)
+/* ---- reading them again ---- */
+
+/* Reset here; the operation resets what is beyond that (retry_documents.c). */
+enum { RESET_BY_REQUEST = 5000 };
+
+struct retry {
+    const struct collection *collection;
+    const char *document_id; /* NULL = all that a retry may help */
+    int64_t reset;
+    struct retryable_documents found;
+};
+
+static enum status reset_documents(struct request *r, void *context)
 {
-    return fail(r->sc, STATUS_NOT_IMPLEMENTED,
-                "Retrying single documents is not available in this version; add the source again: its failed "
-                "documents are read again");
+    struct retry *retry = context;
+    int64_t id = retry->collection->id;
+    if (!retry->document_id)
+        return document_retry_failed(r->sc, r->db, id, RESET_BY_REQUEST, NULL, &retry->reset);
+    retry->reset = 1;
+    return document_retry_one(r->sc, r->db, id, retry->document_id);
+}
+
+static enum status count_reset(struct request *r, const struct operation_ref *o, void *context)
+{
+    const struct retry *retry = context;
+    (void)FAULT(RETRY_RESET, o->uuid);
+    return document_store_count(r->sc, r->db, retry->collection->id, 0, 0, 0, -retry->reset, NULL);
+}
+
+static enum status reply_with_document(struct request *r, const struct operation_ref *o, void *context)
+{
+    const struct retry *retry = context;
+    scoped(PGresult) *rows = NULL;
+    enum status s = document_view_find(r->sc, r->db, retry->document_id, &rows);
+    if (s == STATUS_OK)
+        view_write(reply_json(r, 200), NULL, &schema_DOCUMENT, rows, 0);
+    reply_header(r, "X-Operation-ID", arena_strdup(&r->sc->arena, o->uuid));
+    return s;
+}
+
+static void write_retry(struct request *r, const struct retry *retry, const char *operation_id)
+{
+    long long failed = (long long)retry->found.failed, pending = (long long)retry->found.pending;
+    struct text *t = reply_json(r, 200);
+    json_open(t, NULL, '{');
+    json_int(t, "reset_count", failed);
+    json_int(t, "pending_count", pending);
+    json_text(t, "operation_id", operation_id);
+    json_text(t, "message",
+              !operation_id ? "There are no failed documents that a retry may help"
+              : pending > 0 ? arena_printf(&r->sc->arena, "%lld failed documents are read again, and %lld that waited",
+                                           failed, pending)
+                            : arena_printf(&r->sc->arena, "%lld failed documents are read again", failed));
+    json_close(t, '}');
+}
+
+static enum status reply_with_counts(struct request *r, const struct operation_ref *o, void *context)
+{
+    write_retry(r, context, o->uuid);
+    return STATUS_OK;
+}
+
+static enum status accept_retry(struct request *r, struct retry *retry)
+{
+    bool is_replay, is_one = retry->document_id != NULL;
+    const char *config = is_one ? arena_printf(&r->sc->arena, "{\"scope\":\"document\",\"document_id\":\"%s\"}",
+                                               retry->document_id)
+                                : "{\"scope\":\"failed\"}";
+    return accept_operation(r,
+                            &(struct acceptance){.collection = retry->collection,
+                                                 .type = OPERATION_RETRY_DOCUMENTS,
+                                                 .config_json = config,
+                                                 .what = is_one ? "Cannot read the document again"
+                                                                : "Cannot read the failed documents again",
+                                                 .before = reset_documents,
+                                                 .also = count_reset,
+                                                 .reply = is_one ? reply_with_document : reply_with_counts,
+                                                 .context = retry},
+                            NULL, &is_replay);
 }
 
 enum status documents_retry(struct request *r)
 {
+    struct collection c;
     scoped(PGresult) *rows = NULL;
-    enum status s = find_document(r, true, &rows);
+    enum status s = find_document(r, true, &c, &rows);
     if (s != STATUS_OK)
         return s;
-    if (strcmp(db_text(rows, 0, "status"), "failed") != 0)
-        return fail(r->sc, STATUS_INVALID, "Only failed documents can be retried");
-    return not_yet(r);
+    return accept_retry(r, &(struct retry){.collection = &c, .document_id = db_text(rows, 0, "id")});
 }
 
+/* Documents that wait while no operation works on the collection were left by one that was cancelled or failed: they
+ * are read as well, however long they have waited. */
 enum status documents_retry_failed(struct request *r)
 {
     struct collection c;
+    struct retry retry = {.collection = &c};
     enum status s = guard_owned(r, r->params[0], &c, NULL);
-    return s == STATUS_OK ? not_yet(r) : s;
+    if (s == STATUS_OK)
+        s = document_retry_count(r->sc, r->db, c.id, &retry.found);
+    if (s != STATUS_OK)
+        return s;
+    if (retry.found.failed + retry.found.pending > 0)
+        return accept_retry(r, &retry);
+    write_retry(r, &retry, NULL);
+    return STATUS_OK;
 }

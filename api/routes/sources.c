@@ -1,5 +1,5 @@
 /* A collection's sources. */
-#include "api/guard.h"
+#include "api/accept.h"
 #include "api/idempotency.h"
 #include "api/router.h"
 #include "api/source_request.h"
@@ -101,34 +101,45 @@ enum status sources_list(struct request *r)
     return STATUS_OK;
 }
 
-static enum status find_source(struct request *r, bool must_own, PGresult **out)
-{
-    struct collection c;
-    enum status s = must_own ? guard_owned(r, r->params[0], &c, NULL) : guard_readable(r, r->params[0], &c, NULL);
-    return s == STATUS_OK ? source_store_find(r->sc, r->db, c.id, strtoll(r->params[1], NULL, 10), NULL, out) : s;
-}
-
 enum status sources_show(struct request *r)
 {
+    struct collection c;
     scoped(PGresult) *rows = NULL;
-    enum status s = find_source(r, false, &rows);
+    enum status s = guard_readable(r, r->params[0], &c, NULL);
+    if (s == STATUS_OK)
+        s = source_store_find(r->sc, r->db, c.id, strtoll(r->params[1], NULL, 10), NULL, &rows);
     if (s == STATUS_OK)
         view_write(reply_json(r, 200), NULL, &schema_SOURCE, rows, 0);
     return s;
 }
 
-static enum status not_yet(struct request *r)
+/* ---- removing ---- */
+
+static enum status remove_source(struct request *r, const struct collection *c, const PGresult *source)
 {
-    return fail(
-        r->sc, STATUS_NOT_IMPLEMENTED,
-        "Removing a source is not available in this version; delete the collection and index what you want to keep");
+    scoped_text config = {0};
+    bool is_replay;
+    json_open(&config, NULL, '{');
+    json_int(&config, "source_id", db_int(source, 0, "id", 0));
+    json_text(&config, "source_type", db_text(source, 0, "source_type"));
+    json_text(&config, "source_path", db_text(source, 0, "source_path"));
+    json_close(&config, '}');
+    return accept_operation(r,
+                            &(struct acceptance){.collection = c,
+                                                 .type = OPERATION_REMOVE_SOURCE,
+                                                 .config_json = text_str(&config),
+                                                 .what = "Cannot remove the source"},
+                            NULL, &is_replay);
 }
 
 enum status sources_remove_one(struct request *r)
 {
+    struct collection c;
     scoped(PGresult) *rows = NULL;
-    enum status s = find_source(r, true, &rows);
-    return s == STATUS_OK ? not_yet(r) : s;
+    enum status s = guard_owned(r, r->params[0], &c, NULL);
+    if (s == STATUS_OK)
+        s = source_store_find(r->sc, r->db, c.id, strtoll(r->params[1], NULL, 10), NULL, &rows);
+    return s == STATUS_OK ? remove_source(r, &c, rows) : s;
 }
 
 /* The path comes as a query parameter or, as the front end sends it, in a body. */
@@ -144,5 +155,29 @@ enum status sources_remove(struct request *r)
     enum status s = guard_owned(r, r->params[0], &c, NULL);
     if (s == STATUS_OK)
         s = source_store_find(r->sc, r->db, c.id, 0, path, &rows);
-    return s == STATUS_OK ? not_yet(r) : s;
+    return s == STATUS_OK ? remove_source(r, &c, rows) : s;
+}
+
+/* ---- changing ---- */
+
+/* What was given of source_config takes the place of what was there; the next scan goes by it. */
+enum status sources_update(struct request *r)
+{
+    struct collection c;
+    const char *config = NULL;
+    scoped(PGresult) *before = NULL;
+    scoped(PGresult) *rows = NULL;
+    int64_t id = strtoll(r->params[1], NULL, 10);
+    enum status s = guard_owned(r, r->params[0], &c, NULL);
+    if (s == STATUS_OK)
+        s = source_store_find(r->sc, r->db, c.id, id, NULL, &before);
+    if (s == STATUS_OK)
+        s = source_request_change(r, db_text(before, 0, "source_path"), &config);
+    if (s == STATUS_OK)
+        s = source_store_update(r->sc, r->db, c.id, id, config);
+    if (s == STATUS_OK)
+        s = source_store_find(r->sc, r->db, c.id, id, NULL, &rows);
+    if (s == STATUS_OK)
+        view_write(reply_json(r, 200), NULL, &schema_SOURCE, rows, 0);
+    return s;
 }

@@ -2,6 +2,7 @@
 #include "api/router.h"
 #include "api/scan.h"
 #include "api/source_request.h"
+#include "api/views.h"
 #include "build/queries.h"
 #include "common/clock.h"
 #include "common/message.h"
@@ -28,6 +29,23 @@ enum status system_status(struct request *r)
     json_text(t, "cuda_device_name", gpus > 0 ? db_text(rows, 0, "gpus") : NULL);
     json_close(t, '}');
     return STATUS_OK;
+}
+
+/* What runs by the clock, for whoever runs the system. */
+enum status system_tasks(struct request *r)
+{
+    int64_t offset, limit;
+    const char *name = request_query(r, "name");
+    scoped(PGresult) *rows = NULL;
+    enum status s = request_query_int(r, "offset", 0, INT32_MAX, 0, &offset);
+    if (s == STATUS_OK)
+        s = request_query_int(r, "limit", 1, 100, 50, &limit);
+    if (s == STATUS_OK)
+        s = db_run(r->sc, r->db, SQL_SYSTEM_TASKS_LIST, &rows, name && *name ? name : NULL, db_number(r->sc, limit),
+                   db_number(r->sc, offset));
+    if (s == STATUS_OK)
+        view_reply_slice(r, &schema_SYSTEM_TASK, rows, offset, limit);
+    return s;
 }
 
 enum status system_info(struct request *r)

@@ -32,6 +32,11 @@ static struct path_bytes bytes_of(struct scope *sc, const char *hex)
     return (struct path_bytes){out, len};
 }
 
+struct path_bytes document_store_path(struct scope *sc, const char *hex)
+{
+    return bytes_of(sc, hex);
+}
+
 static const char *shown(struct scope *sc, struct path_bytes p)
 {
     scoped_text t = {0};
@@ -118,6 +123,7 @@ enum status document_store_known(struct scope *sc, struct db *db, int64_t collec
                 .status = arena_strdup(&sc->arena, db_text(rows, r, "status")),
                 .is_good = db_bool(rows, r, "is_good"),
                 .is_settled = db_bool(rows, r, "is_settled"),
+                .is_permanent = db_bool(rows, r, "is_permanent"),
             };
             break;
         }
@@ -175,6 +181,7 @@ enum status document_store_pending(struct scope *sc, struct db *db, int64_t coll
             .path = bytes_of(sc, db_text(rows, r, "path")),
             .name = arena_strdup(&sc->arena, db_text(rows, r, "file_name")),
             .hash = arena_strdup(&sc->arena, db_text(rows, r, "content_hash")),
+            .source_path = arena_strdup(&sc->arena, db_text(rows, r, "source_path")),
             .next_version = (int)db_int(rows, r, "next_version", 1),
             .live_version = (int)db_int(rows, r, "live_version", 0),
             .chunk_count = (int)db_int(rows, r, "chunk_count", 0),
@@ -268,6 +275,11 @@ enum status document_store_done(struct scope *sc, struct db *db, const struct ge
     if (s == STATUS_OK && version > 1)
         s = remove_rows(sc, db, g, collection_id, document_id, version - 1, true, out_removed);
     return s;
+}
+
+enum status document_store_hashed(struct scope *sc, struct db *db, int64_t document_id, const char *hash)
+{
+    return db_run(sc, db, SQL_INGEST_DOCUMENT_HASHED, NULL, db_number(sc, document_id), hash);
 }
 
 enum status document_store_abandon(struct scope *sc, struct db *db, const struct generation *g, int64_t collection_id,

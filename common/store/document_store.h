@@ -36,8 +36,9 @@ struct path_bytes {
 struct known_document {
     int64_t id, size, mtime_ns;
     const char *hash, *status;
-    bool is_good;    /* not a duplicate whose original has changed */
-    bool is_settled; /* this operation found it bad before, or it was set aside: not tried again as it is */
+    bool is_good;      /* not a duplicate whose original has changed */
+    bool is_settled;   /* this operation found it bad before, or it was set aside: not tried again as it is */
+    bool is_permanent; /* failed, and would again as long as the file is as it is */
 };
 
 struct new_document {
@@ -56,6 +57,7 @@ struct pending_document {
     struct path_bytes path;
     const char *name; /* shown */
     const char *hash;
+    const char *source_path; /* of the source that it came from; NULL = none */
     int next_version, live_version, chunk_count;
     bool is_suspected;   /* was in hand when an attempt died: read alone */
     int crashes, losses; /* deaths of children, lost workers, that had it alone in hand */
@@ -92,6 +94,8 @@ enum status document_store_source_run(struct scope *sc, struct db *db, int64_t s
 /* One answer a path, in their order. */
 enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const char *operation_id,
                                  const struct path_bytes *paths, size_t count, struct known_document **out) must_check;
+/* A path as the statements answer it (bytea, in hexadecimal), in the arena. */
+struct path_bytes document_store_path(struct scope *sc, const char *hex);
 /* Another document of the collection with this content; *out_id 0 = none. */
 enum status document_store_original(struct scope *sc, struct db *db, int64_t collection_id, const char *hash,
                                     struct path_bytes path, int64_t *out_id) must_check;
@@ -116,6 +120,8 @@ enum status document_store_begin(struct scope *sc, struct db *db, int64_t docume
 enum status document_store_done(struct scope *sc, struct db *db, const struct generation *generation,
                                 int64_t collection_id, int64_t document_id, int version, int chunks,
                                 const char *mime_type, const char *metadata_json, int64_t *out_removed) must_check;
+/* The content's hash, of a file that could not be read when it was registered. */
+enum status document_store_hashed(struct scope *sc, struct db *db, int64_t document_id, const char *hash) must_check;
 /* Recorded with its reason; what was visible of it before goes, since the file is not that any more. `generation` may
  * be NULL. */
 enum status document_store_failed(struct scope *sc, struct db *db, const struct generation *generation,

@@ -37,6 +37,17 @@ enum status source_store_find(struct scope *sc, struct db *db, int64_t collectio
     return STATUS_OK;
 }
 
+enum status source_store_update(struct scope *sc, struct db *db, int64_t collection_id, int64_t id,
+                                const char *config_json)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, db, SQL_SOURCE_UPDATE, &rows, db_number(sc, collection_id), db_number(sc, id),
+                           config_json);
+    if (s == STATUS_OK && PQntuples(rows) == 0)
+        return fail(sc, STATUS_NOT_FOUND, "Source with ID '%lld' not found", (long long)id);
+    return s;
+}
+
 static int nibble(char c)
 {
     return c <= '9' ? c - '0' : c - 'a' + 10;

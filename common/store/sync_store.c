@@ -83,12 +83,14 @@ enum status sync_store_outcome(struct scope *sc, struct db *db, const char *oper
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_SYNC_OUTCOME, &rows, operation_id, db_number(sc, o->completed_sources),
-                           db_number(sc, o->failed_sources), db_number(sc, o->partial_sources),
-                           db_number(sc, o->unchanged), db_number(sc, o->failed));
-    if (s == STATUS_OK && out_counts)
-        *out_counts = PQntuples(rows) == 0 ? (struct sync_counts){0}
-                                           : (struct sync_counts){.added = db_int(rows, 0, "documents_added", 0),
-                                                                  .modified = db_int(rows, 0, "documents_modified", 0),
-                                                                  .deleted = db_int(rows, 0, "documents_deleted", 0)};
+                           db_number(sc, o->failed_sources), db_number(sc, o->partial_sources), db_number(sc, o->found),
+                           db_number(sc, o->failed));
+    if (s == STATUS_OK && PQntuples(rows) == 0)
+        *out_counts = (struct sync_counts){0}; /* of an operation that nobody's sync began */
+    else if (s == STATUS_OK)
+        *out_counts = (struct sync_counts){.added = db_int(rows, 0, "documents_added", 0),
+                                           .modified = db_int(rows, 0, "documents_modified", 0),
+                                           .deleted = db_int(rows, 0, "documents_deleted", 0),
+                                           .unchanged = db_int(rows, 0, "documents_unchanged", 0)};
     return s;
 }

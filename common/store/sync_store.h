@@ -27,16 +27,15 @@ enum status sync_store_dispatch(struct scope *sc, struct db *db, int64_t collect
 const char *sync_store_config(struct scope *sc, const char *triggered_by);
 
 struct sync_counts {
-    int64_t added, modified, deleted;
+    int64_t added, modified, deleted, unchanged;
 };
 /* Adds to the run of an operation, in a fenced transaction of its attempt. */
 enum status sync_store_count(struct scope *sc, struct db *db, const char *operation_id,
                              const struct sync_counts *counts) must_check;
 struct sync_outcome {
     int completed_sources, failed_sources, partial_sources;
-    int64_t unchanged, failed;
+    int64_t found, failed; /* files that are there; documents that failed */
 };
-/* How far its sources came, in a fenced transaction; *out_counts (may be NULL) is all that was counted by all attempts.
- */
+/* How far its sources came, in a fenced transaction; *out_counts is all that was counted by all attempts. */
 enum status sync_store_outcome(struct scope *sc, struct db *db, const char *operation_id,
                                const struct sync_outcome *outcome, struct sync_counts *out_counts) must_check;

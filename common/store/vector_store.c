@@ -150,6 +150,16 @@ enum status vector_store_remove(struct scope *sc, struct db *db, const struct ge
     return s;
 }
 
+enum status vector_store_remove_documents(struct scope *sc, struct db *db, const struct generation *g,
+                                          const char *document_ids, int64_t *out_removed)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, db, for_generation(sc, SQL_VECTOR_DELETE_DOCUMENTS, g), &rows, document_ids);
+    if (s == STATUS_OK)
+        *out_removed = strtoll(PQcmdTuples(rows), NULL, 10);
+    return s;
+}
+
 static const char *vector_literal(struct scope *sc, const float *v, int dim)
 {
     scoped_text t = {0};

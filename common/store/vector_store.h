@@ -43,6 +43,10 @@ enum status vector_store_write(struct scope *sc, struct db *db, const struct gen
  * *out_removed (may be NULL) is how many. */
 enum status vector_store_remove(struct scope *sc, struct db *db, const struct generation *generation,
                                 int64_t document_id, int version, bool older, int64_t *out_removed) must_check;
+/* Removes all versions of some documents (an array as PostgreSQL writes it); in the caller's transaction. *out_removed
+ * is how many vectors that were. */
+enum status vector_store_remove_documents(struct scope *sc, struct db *db, const struct generation *generation,
+                                          const char *document_ids, int64_t *out_removed) must_check;
 /* The `limit` nearest visible chunks of a collection with a score of at least `threshold`, best first, in the arena. A
  * collection without vectors has none: STATUS_OK. STATUS_INVALID when the query's dimension is not the generation's. A
  * generation dropped meanwhile is looked up again, once. Must not be called inside a transaction. */

@@ -13,6 +13,7 @@ UPDATE collections c SET
         WHEN c.sync_next_run_at IS NULL OR $9::integer IS NOT NULL
             THEN now() + make_interval(mins => coalesce($9::integer, c.sync_interval_minutes))
         ELSE c.sync_next_run_at END,
+    sync_paused_at = CASE WHEN coalesce($8::text, c.sync_mode) = 'continuous' THEN c.sync_paused_at END,
     updated_at = now()
 WHERE c.id = $1::bigint AND c.deleted_at IS NULL
 RETURNING c.uuid AS id, c.name, c.description, c.owner_id, 'collection_' || replace(c.uuid::text, '-', '_') AS vector_store_name, c.embedding_model,

@@ -191,6 +191,33 @@ static void a_long_run_keeps_its_lease_and_ends_when_its_worker_does(void **stat
     stop_worker(&w);
 }
 
+static bool goes_on(void *context)
+{
+    (void)context;
+    return false;
+}
+
+static void what_is_not_announced_or_not_over_is_never_forgotten(void **state)
+{
+    (void)state;
+    int64_t user = store_user();
+    struct operation_ref waits = store_operation(user, 0, OPERATION_NOOP),
+                         unheard = store_operation(user, 0, OPERATION_NOOP),
+                         old = store_operation(user, 0, OPERATION_NOOP);
+    store_sql("UPDATE operations SET created_at = now() - interval '90 days'");
+    store_sql("UPDATE operations SET status = 'cancelled', completed_at = now() - interval '90 days', announced_at = "
+              "CASE WHEN "
+              "uuid = '%s' THEN now() END WHERE uuid IN ('%s', '%s')",
+              old.uuid, old.uuid, unheard.uuid);
+    struct scheduled s = {
+        .settings = &settings, .db = store.db, .queue = store.queue, .events = store.events, .has_to_stop = goes_on};
+    assert_ok(retention(&store.sc, &s));
+    assert_non_null(strstr(s.result_json, "\"operations\":1,"));
+    assert_int_equal(
+        store_sql_int("SELECT count(*) FROM operations WHERE uuid IN ('%s', '%s')", waits.uuid, unheard.uuid), 2);
+    assert_int_equal(store_sql_int("SELECT count(*) FROM operations WHERE uuid = '%s'", old.uuid), 0);
+}
+
 static void another_expression_takes_effect_and_an_empty_one_switches_off(void **state)
 {
     (void)state;
@@ -218,6 +245,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_kills_its_worker_for_the_third_time_waits_for_its_next_time, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_long_run_keeps_its_lease_and_ends_when_its_worker_does, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_not_announced_or_not_over_is_never_forgotten, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_expression_takes_effect_and_an_empty_one_switches_off, set_up,
                                         tear_down),
     };

@@ -15,10 +15,14 @@ static enum status open_reading(struct scope *sc, struct ingest *in)
     return reading_open(sc, &in->reading, in->task, c->model, &wishes);
 }
 
-static enum status open_all(struct scope *sc, struct ingest *in, int64_t source_id)
+enum status ingest_open(struct scope *sc, struct ingest *in, int64_t source_id)
 {
     struct task *task = in->task;
-    enum status s = document_store_source(sc, task->db, source_id, task->collection_id, &in->source);
+    in->root_fd = -1;
+    enum status s = document_store_collection(sc, task->db, task->collection_id, &in->collection);
+    in->stats = in->collection.stats; /* of what earlier attempts wrote, too */
+    if (s == STATUS_OK && source_id != 0)
+        s = document_store_source(sc, task->db, source_id, task->collection_id, &in->source);
     if (s == STATUS_OK)
         s = open_reading(sc, in);
     if (s != STATUS_OK)
@@ -29,7 +33,7 @@ static enum status open_all(struct scope *sc, struct ingest *in, int64_t source_
     return s == STATUS_NOT_FOUND ? STATUS_OK : s;
 }
 
-static void close_all(struct ingest *in)
+void ingest_close(struct ingest *in)
 {
     reading_close(&in->reading);
     writing_close(&in->writing);
@@ -51,11 +55,11 @@ enum status ingest_check_source(struct scope *sc, const struct ingest *in)
 }
 
 /* The fence comes before the counters (lock order: documents, operations, collections). */
-static enum status recount(struct scope *sc, struct ingest *in, int64_t vectors)
+enum status ingest_recount(struct scope *sc, struct ingest *in)
 {
     struct task *task = in->task;
     enum status s = task_fence(sc, task);
-    return s == STATUS_OK ? document_store_recount(sc, task->db, task->collection_id, vectors, &in->stats) : s;
+    return s == STATUS_OK ? document_store_recount(sc, task->db, task->collection_id, 0, &in->stats) : s;
 }
 
 /* In a fenced transaction, since a lapsed attempt must not undo what its successor noted. At the end the collection's
@@ -67,7 +71,7 @@ static enum status note_run(struct scope *sc, struct ingest *in, const char *sta
     if (s == STATUS_OK)
         s = document_store_source_run(sc, task->db, in->source.id, state, error);
     if (s == STATUS_OK && strcmp(state, "running") != 0)
-        s = recount(sc, in, 0);
+        s = ingest_recount(sc, in);
     (void)FAULT(BEFORE_SOURCE_NOTED, task->operation_id);
     bool has_committed = task->has_committed; /* a note is no work that a next attempt could go on from */
     if (s == STATUS_OK)
@@ -123,11 +127,8 @@ static enum status finish(struct scope *sc, struct ingest *in, const char *last_
 
 static enum status ingest_run(struct scope *sc, struct task *task, int64_t source_id, const char *last_stage)
 {
-    struct ingest in = {.task = task, .root_fd = -1};
-    enum status s = document_store_collection(sc, task->db, task->collection_id, &in.collection);
-    in.stats = in.collection.stats; /* of what earlier attempts wrote, too */
-    if (s == STATUS_OK)
-        s = open_all(sc, &in, source_id);
+    struct ingest in = {.task = task};
+    enum status s = ingest_open(sc, &in, source_id);
     if (s == STATUS_OK)
         s = document_store_remove_leftovers(sc, task->db, task->collection_id, task->task_id);
     if (s == STATUS_OK)
@@ -141,7 +142,7 @@ static enum status ingest_run(struct scope *sc, struct task *task, int64_t sourc
     if (s == STATUS_OK)
         s = finish(sc, &in, last_stage);
     in_hand_forget(sc, task);
-    close_all(&in);
+    ingest_close(&in);
     return s;
 }
 

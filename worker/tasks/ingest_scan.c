@@ -4,6 +4,8 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/source/directory.h"
+#include "common/store/sync_store.h"
+#include "worker/tasks/seen.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +29,9 @@ struct batch {
     size_t count;
     struct {
         int64_t documents, vectors, bytes, failed;
-    } change; /* of the collection's counters */
+    } change;                  /* of the collection's counters */
+    enum status status;        /* of the last one */
+    struct sync_counts counts; /* of the run, when this is one of SYNC */
 };
 
 /* ---- looking ---- */
@@ -64,6 +68,15 @@ static enum status compare(struct scope *sc, const struct ingest *in, const stru
     return STATUS_OK;
 }
 
+/* SYNC reads what failed for good only when it has changed. What never could be read has no hash, and may be readable
+ * by now. */
+static bool is_left_alone(const struct ingest *in, const struct source_file *f, const struct known_document *known)
+{
+    bool was_read = known->hash && *known->hash;
+    bool is_unreadable = f->problem || f->size > in->task->settings->max_file_bytes;
+    return known->is_settled || (in->seen && known->is_permanent && (was_read || is_unreadable));
+}
+
 static enum status look_at(struct scope *sc, const struct ingest *in, const struct source_file *f,
                            const struct known_document *known, struct finding *out)
 {
@@ -71,7 +84,7 @@ static enum status look_at(struct scope *sc, const struct ingest *in, const stru
     bool is_untouched = known->id && known->size == f->size && known->mtime_ns == f->mtime_ns && known->is_good &&
                         strcmp(known->status, "completed") == 0;
     *out = (struct finding){.what = FILE_IS_THE_SAME};
-    if (known->is_settled && known->size == f->size && known->mtime_ns == f->mtime_ns)
+    if (known->size == f->size && known->mtime_ns == f->mtime_ns && is_left_alone(in, f, known))
         return STATUS_OK;
     if (f->problem)
         is_bad(out, f->problem, "permanent");
@@ -109,6 +122,8 @@ static enum status register_as(struct scope *sc, struct batch *b, const struct n
     enum status s = document_store_register(sc, in->task->db, in->task->collection_id, d, &id, &live_version);
     if (s != STATUS_OK)
         return s;
+    if (in->seen && !known->id)
+        seen_add(in->seen, id);
     b->change.failed += strcmp(d->status, "failed") == 0;
     b->change.failed -= known->id && strcmp(known->status, "failed") == 0;
     if (live_version == 0)
@@ -157,6 +172,8 @@ static enum status register_news(struct scope *sc, struct batch *b, const struct
     enum status s = document_store_original(sc, task->db, task->collection_id, d.hash, d.path, &d.duplicate_of);
     if (s != STATUS_OK)
         return s;
+    b->counts.added += !known->id;
+    b->counts.modified += known->id && strcmp(known->hash, d.hash) != 0; /* not what is only read again */
     if (d.duplicate_of) {
         d.status = "completed";
         in->duplicates++;
@@ -172,6 +189,10 @@ static enum status take_file(struct scope *sc, struct batch *b, size_t i, const 
 {
     struct ingest *in = b->in;
     const struct source_file *f = &b->files[i];
+    if (in->seen && known->id && b->findings[i].what != FILE_IS_GONE)
+        seen_add(in->seen, known->id);
+    if (in->seen && f->problem)
+        seen_add_unreadable(in->seen, f->path, f->path_len);
     switch (b->findings[i].what) {
     case FILE_IS_BAD:
         return register_failed(sc, b, f, known, &b->findings[i]);
@@ -194,14 +215,44 @@ static enum status take_file(struct scope *sc, struct batch *b, size_t i, const 
 static enum status count_changes(struct scope *sc, struct batch *b)
 {
     struct ingest *in = b->in;
-    if (b->change.documents == 0 && b->change.vectors == 0 && b->change.bytes == 0 && b->change.failed == 0)
-        return STATUS_OK;
-    enum status s = task_fence(sc, in->task);
-    return s == STATUS_OK ? document_store_count(sc, in->task->db, in->task->collection_id, b->change.documents,
-                                                 b->change.vectors, b->change.bytes, b->change.failed, &in->stats)
-                          : s;
+    bool has_counts = in->seen && (b->counts.added > 0 || b->counts.modified > 0);
+    bool has_changes = b->change.documents || b->change.vectors || b->change.bytes || b->change.failed;
+    enum status s = has_counts || has_changes ? task_fence(sc, in->task) : STATUS_OK;
+    if (s == STATUS_OK && has_counts)
+        s = sync_store_count(sc, in->task->db, in->task->operation_id, &b->counts);
+    if (s == STATUS_OK && has_changes)
+        s = document_store_count(sc, in->task->db, in->task->collection_id, b->change.documents, b->change.vectors,
+                                 b->change.bytes, b->change.failed, &in->stats);
+    return s;
 }
 
+/* Only a source that is away ends it early: a file's own trouble is a finding. */
+static enum status look_at_all(struct batch *b, const struct known_document *known, bool *out_is_news)
+{
+    struct ingest *in = b->in;
+    *out_is_news = false;
+    for (size_t i = 0; i < b->count; i++) {
+        enum status s = may_go_on(&b->sc, in->task);
+        if (s != STATUS_OK)
+            return s;
+        s = look_at(&b->sc, in, &b->files[i], &known[i], &b->findings[i]);
+        in->is_source_away = s != STATUS_OK;
+        if (s != STATUS_OK)
+            return s;
+        *out_is_news |= b->findings[i].what != FILE_IS_THE_SAME && b->findings[i].what != FILE_IS_GONE;
+    }
+    return STATUS_OK;
+}
+
+static enum status take_all(struct batch *b, const struct known_document *known)
+{
+    enum status s = STATUS_OK;
+    for (size_t i = 0; i < b->count && s == STATUS_OK; i++)
+        s = take_file(&b->sc, b, i, &known[i]);
+    return s;
+}
+
+/* Files that are as they were need no transaction. */
 static enum status commit_batch(struct batch *b)
 {
     struct ingest *in = b->in;
@@ -210,17 +261,16 @@ static enum status commit_batch(struct batch *b)
     for (size_t i = 0; i < b->count; i++)
         paths[i] = (struct path_bytes){b->files[i].path, b->files[i].path_len};
     struct known_document *known = NULL; /* nobody else changes them while the operation is ours */
+    bool is_news = false;
     enum status s = document_store_known(&b->sc, task->db, task->collection_id, task->operation_id, paths, b->count,
                                          &known);
-    for (size_t i = 0; i < b->count && s == STATUS_OK; i++) {
-        s = may_go_on(&b->sc, task);
-        if (s == STATUS_OK)
-            s = look_at(&b->sc, in, &b->files[i], &known[i], &b->findings[i]);
-    }
     if (s == STATUS_OK)
-        s = db_begin(&b->sc, task->db);
-    for (size_t i = 0; i < b->count && s == STATUS_OK; i++)
-        s = take_file(&b->sc, b, i, &known[i]);
+        s = look_at_all(b, known, &is_news);
+    if (s != STATUS_OK || !is_news)
+        return s == STATUS_OK ? take_all(b, known) : s;
+    s = db_begin(&b->sc, task->db);
+    if (s == STATUS_OK)
+        s = take_all(b, known);
     if (s == STATUS_OK)
         s = count_changes(&b->sc, b);
     (void)FAULT(BEFORE_SCAN_COMMIT, task->operation_id);
@@ -254,8 +304,10 @@ static enum status flush(struct scope *sc, struct batch *b)
     scope_init(&b->sc, sc->trace_id);
     b->count = 0;
     memset(&b->change, 0, sizeof b->change);
+    memset(&b->counts, 0, sizeof b->counts);
     report(sc, b->in);
-    return s == STATUS_OK ? task_check(sc, b->in->task) : s;
+    b->status = s == STATUS_OK ? task_check(sc, b->in->task) : s;
+    return b->status;
 }
 
 static enum status on_file(struct scope *sc, void *context, const struct source_file *f)
@@ -293,7 +345,7 @@ static void announce(struct scope *sc, struct ingest *in, int64_t pending, int64
         task_event(sc, in->task, "processing_embeddings", 0, NULL, text_str(&t), TASK_EVENT_ALWAYS);
 }
 
-static enum status revive_duplicates(struct scope *sc, struct ingest *in)
+enum status ingest_revive_duplicates(struct scope *sc, struct ingest *in)
 {
     int64_t revived = 0;
     enum status s = db_begin(sc, in->task->db);
@@ -318,7 +370,9 @@ static enum status walk(struct scope *sc, struct ingest *in)
     struct batch *b = must_calloc(1, sizeof *b);
     b->in = in;
     scope_init(&b->sc, sc->trace_id);
+    in->is_source_away = false;
     s = source_walk(sc, in->task->settings->source_roots, in->source.path, &options, on_file, b);
+    in->is_source_away |= s != STATUS_OK && b->status == STATUS_OK;
     if (s == STATUS_OK)
         s = flush(sc, b);
     scope_done(&b->sc);
@@ -326,22 +380,28 @@ static enum status walk(struct scope *sc, struct ingest *in)
     return s;
 }
 
-enum status ingest_scan(struct scope *sc, struct ingest *in)
+enum status ingest_walk(struct scope *sc, struct ingest *in)
 {
-    struct task *task = in->task;
-    int64_t started_ms = clock_monotonic_ms(), pending = 0;
     scoped_text t = {0};
     json_open(&t, NULL, '{');
     json_text(&t, "status", "scanning");
     json_text(&t, "stage", "scanning");
     json_text(&t, "source", in->source.path);
     json_close(&t, '}');
-    task_event(sc, task, "scanning_documents", 0, NULL, text_str(&t), TASK_EVENT_ALWAYS);
+    task_event(sc, in->task, "scanning_documents", 0, NULL, text_str(&t), TASK_EVENT_ALWAYS);
     enum status s = walk(sc, in);
     if (s == STATUS_NOT_FOUND) /* an unmounted or emptied share comes back; it does not mean that all was deleted */
         return fail(sc, STATUS_UNAVAILABLE, "the source cannot be reached: %s", sc->problem_text);
+    return s;
+}
+
+enum status ingest_scan(struct scope *sc, struct ingest *in)
+{
+    struct task *task = in->task;
+    int64_t started_ms = clock_monotonic_ms(), pending = 0;
+    enum status s = ingest_walk(sc, in);
     if (s == STATUS_OK)
-        s = revive_duplicates(sc, in);
+        s = ingest_revive_duplicates(sc, in);
     (void)FAULT(DUPLICATES_REVIVED, task->operation_id);
     if (s == STATUS_OK)
         s = document_store_pending_count(sc, task->db, task->collection_id, &pending);

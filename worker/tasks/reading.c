@@ -12,6 +12,18 @@ enum { EMBED_TIMEOUT_MS = 120000 };
 
 /* ---- what all documents need ---- */
 
+static struct extractor *make_extractor(const struct task *task)
+{
+    const struct settings *settings = task->settings;
+    struct extract_limits limits = {
+        .max_file_bytes = (uint64_t)settings->max_file_bytes,
+        .max_text_bytes = (uint64_t)settings->max_text_bytes,
+        .seconds = (int)settings->extract_seconds,
+        .memory_mb = (int)settings->extract_memory_mb,
+    };
+    return extractor_new(&limits, task->executable);
+}
+
 enum status reading_open(struct scope *sc, struct reading *r, struct task *task, const char *model,
                          const struct chunk_wishes *wishes)
 {
@@ -23,13 +35,9 @@ enum status reading_open(struct scope *sc, struct reading *r, struct task *task,
         return fail(sc, STATUS_INVALID, "the model %s cannot be used: %s", model, error);
     chunk_plan_make(sc, wishes, task->settings, r->model, &r->plan);
     r->note = r->plan.note;
-    struct extract_limits limits = {
-        .max_file_bytes = (uint64_t)task->settings->max_file_bytes,
-        .max_text_bytes = (uint64_t)task->settings->max_text_bytes,
-        .seconds = (int)task->settings->extract_seconds,
-        .memory_mb = (int)task->settings->extract_memory_mb,
-    };
-    r->extractor = extractor_new(&limits, task->executable);
+    r->extractor = make_extractor(task);
+    r->should_stop = task_has_to_stop;
+    r->stop_context = task;
     extractor_on_wait(r->extractor, task_has_to_stop, task);
     return STATUS_OK;
 }
@@ -39,6 +47,21 @@ void reading_close(struct reading *r)
     extractor_free(r->extractor);
     embed_model_close(r->model);
     chunk_plan_done(&r->plan);
+}
+
+void reading_share(struct reading *r, const struct reading *of, bool (*should_stop)(void *context), void *context)
+{
+    *r = *of;
+    r->note = NULL;
+    r->extractor = make_extractor(of->task);
+    r->should_stop = should_stop;
+    r->stop_context = context;
+    extractor_on_wait(r->extractor, should_stop, context);
+}
+
+void reading_unshare(struct reading *r)
+{
+    extractor_free(r->extractor);
 }
 
 /* ---- one document ---- */
@@ -92,7 +115,7 @@ static enum status cut_text(struct scope *own, const struct reading *r, struct r
 {
     struct task *task = r->task;
     struct cutting cutting = {.r = r, .client = embed_client_new(task->embedder_socket)};
-    embed_client_on_wait(cutting.client, task_has_to_stop, task);
+    embed_client_on_wait(cutting.client, r->should_stop, r->stop_context);
     int64_t at_a_time = task->settings->embedding_batch_size;
     struct token_counter counter = chunk_counter(r->model);
     struct chunk_embedder embedder = {embed_for_cutting, &cutting, at_a_time > 0 ? (size_t)at_a_time : 1};
@@ -123,12 +146,22 @@ enum status reading_cut(struct scope *sc, struct scope *own, struct reading *r, 
     return STATUS_OK;
 }
 
+/* A file that could not be read when it was found has none. Without one it is compared by size and time alone. */
+static void hash_file(struct scope *own, int fd, struct ready_document *d)
+{
+    char *hash = arena_alloc(&own->arena, 65);
+    if (source_hash_fd(own, fd, hash) == STATUS_OK)
+        d->hash = hash;
+    else
+        scope_forgive(own);
+}
+
 enum status reading_document(struct scope *sc, struct scope *own, struct reading *r, struct ready_document *d)
 {
-    struct task *task = r->task;
+    const struct settings *settings = r->task->settings;
     struct path_bytes path = d->from->path;
     scoped_fd int fd = -1;
-    enum status s = source_open_file(own, task->settings->source_roots, path.bytes, path.len, &fd);
+    enum status s = source_open_file(own, settings->source_roots, path.bytes, path.len, &fd);
     if (s != STATUS_OK) {
         reading_give_up(d, own->problem_text, category_of(status_class(s)));
         d->is_missing = s == STATUS_NOT_FOUND || s == STATUS_UNAVAILABLE;
@@ -136,13 +169,18 @@ enum status reading_document(struct scope *sc, struct scope *own, struct reading
         return STATUS_OK;
     }
     (void)FAULT(DOCUMENT_OPENED, d->from->name);
+    if (!*d->from->hash)
+        hash_file(own, fd, d);
     struct extract_result result = {0};
     s = extractor_run(own, r->extractor, fd, d->from->name, &result);
     if (s != STATUS_OK) {
-        reading_give_up(d, own->problem_text ? own->problem_text : status_text(s), category_of(status_class(s)));
+        const char *problem = own->problem_text ? own->problem_text : status_text(s);
         scope_forgive(own);
+        if (s == STATUS_CANCELLED)
+            return fail(sc, s, "%s", problem);
+        reading_give_up(d, problem, category_of(status_class(s)));
         d->mime_type = result.mime_type;
-        return task_check(sc, task);
+        return STATUS_OK;
     }
     (void)FAULT(DOCUMENT_EXTRACTED, d->from->name);
     d->mime_type = result.mime_type;

@@ -15,6 +15,8 @@ struct reading {
     struct extractor *extractor;
     struct embed_model *model; /* for its tokenizer: chunks are measured in the model's tokens */
     struct chunk_plan plan;
+    bool (*should_stop)(void *context); /* asked while a file is read and while the embedder is waited for */
+    void *stop_context;
     const char *note; /* what was done instead of what was asked for, in the operation's arena; NULL = nothing */
 };
 
@@ -22,6 +24,7 @@ struct reading {
 struct ready_document {
     const struct pending_document *from;
     const char *mime_type, *metadata_json;
+    const char *hash;               /* of the content, when nobody could read it before (from->hash is ""); else NULL */
     const char *problem, *category; /* set: to be recorded as failed */
     bool is_set_aside;
     bool is_missing; /* the problem is that the file is not there; the source as a whole may be away */
@@ -37,8 +40,13 @@ struct ready_document {
 enum status reading_open(struct scope *sc, struct reading *r, struct task *task, const char *model,
                          const struct chunk_wishes *wishes) must_check;
 void reading_close(struct reading *r);
+/* Another reading with an extractor of its own, for another thread: the model is that of `of`, which lives longer.
+ * `should_stop` is asked while a file is read or cut. */
+void reading_share(struct reading *r, const struct reading *of, bool (*should_stop)(void *context), void *context);
+void reading_unshare(struct reading *r);
 /* Fills a document of which only `from` is set. What it needs lives in `own`, which may be shared by documents that are
- * written together. A failure of the document is no failure here: d->problem. */
+ * written together. A failure of the document is no failure here: d->problem. STATUS_CANCELLED: told to stop. Asks
+ * nothing of the task but its settings, so that threads may read, each with a reading and scopes of its own. */
 enum status reading_document(struct scope *sc, struct scope *own, struct reading *r,
                              struct ready_document *d) must_check;
 /* Cuts d->text into d->chunks. May embed, by a connection of its own. STATUS_UNAVAILABLE and the like: the embedder is
