@@ -340,3 +340,13 @@ def test_parts_of_nothing_but_a_parent_are_written_too(make_stack):
     rows = stored(made, collection["id"], "a.txt")
     assert sum(row[0] == "t" for row in rows) > 1 and client.show(collection["id"])["vector_count"] == sum(row[0] == "f" for row in rows) > 2
     assert all(hit["metadata"]["parent"]["text"] for hit in client.search(collection["id"], "bread")["results"])
+
+
+def test_all_that_was_written_fits_together(stack, me, indexed):
+    for strategy in ("hierarchical", "semantic"):
+        indexed(strategy)
+    command = [Stack.program("worker", stack.bin), "--check-integrity", "--json"]
+    if "--check-integrity" not in subprocess.run([command[0], "--help"], capture_output=True, text=True, check=False).stdout:
+        pytest.skip("these programs do not look at that")
+    out = subprocess.run(command, env=stack.env, capture_output=True, text=True, timeout=120, check=False)
+    assert not {k for k in json.loads(out.stdout)["findings"] if "document" in k or "chunk" in k or "vector" in k}, out.stdout
