@@ -146,6 +146,8 @@ def test_a_preview_says_what_it_did_instead(me):
     assert len(answer["chunks"]) == 2 < answer["total_chunks"]
     tokens = answer["statistics"]["tokens"]
     assert 0 < tokens["min"] <= tokens["avg"] <= tokens["max"] <= 254 and tokens["total"] > 254
+    cut_off = me.must("POST", "/api/v2/chunking/preview", {"text": "é" * 40000 + " words", "strategy": "hybrid", "config": {"semantic_from": 100000}, "max_chunks": 1})
+    assert "first 64 KiB" in cut_off["note"] and cut_off["statistics"]["tokens"]["total"] > 0
     empty = me.must("POST", "/api/v2/chunking/preview", {"text": " \n "})
     assert empty["chunks"] == [] and empty["total_chunks"] == 0
 
