@@ -144,9 +144,12 @@ static enum status read_text(const struct chunk_preview *p, struct scope *sc, co
     enum status s = text   ? STATUS_OK
                     : path ? read_file(p, sc, path, json_get_text(request, "name", ""), out)
                            : fail(sc, STATUS_UNPROCESSABLE, "a text or a document is needed");
-    if (s == STATUS_OK && out->len > PREVIEW_MOST_BYTES) {
-        out->len = utf8_floor(out->bytes, out->len, PREVIEW_MOST_BYTES);
-        out->note = "only the first mebibyte of the text was cut";
+    bool is_slow = chunk_asks_embedder(json_get_text(request, "strategy", NULL));
+    size_t most = is_slow ? PREVIEW_MOST_EMBEDDED_BYTES : PREVIEW_MOST_BYTES;
+    if (s == STATUS_OK && out->len > most) {
+        out->len = utf8_floor(out->bytes, out->len, most);
+        out->note = is_slow ? "only the first 64 KiB of the text were cut, as this strategy embeds all of it"
+                            : "only the first MiB of the text was cut";
     }
     return s;
 }

@@ -15,9 +15,10 @@ void chunk_preview_on_wait(struct chunk_preview *p, bool (*should_stop)(void *co
  *
  * In: {"model", "strategy"?, "chunk_size"?, "chunk_overlap"?, "config"?, "max_chunks"?} and either "text" or "path_hex"
  * (of a file below the source roots) with "name". Out: what api/schemas.def calls CHUNKING_PREVIEW. A text is cut off
- * at PREVIEW_MOST_BYTES, and that is noted. STATUS_NOT_FOUND: no such model or file; STATUS_INVALID,
- * STATUS_UNPROCESSABLE: the text or its file cannot be read, or the request. */
+ * at PREVIEW_MOST_BYTES, or at PREVIEW_MOST_EMBEDDED_BYTES where the strategy embeds, and that is noted.
+ * STATUS_NOT_FOUND: no such model or file; STATUS_INVALID, STATUS_UNPROCESSABLE: the text or its file cannot be read,
+ * or the request. */
 enum status chunk_preview_run(struct chunk_preview *p, struct scope *sc, const struct text *body,
                               struct text *out) must_check;
 
-enum { PREVIEW_MOST_BYTES = 1 << 20 };
+enum { PREVIEW_MOST_BYTES = 1 << 20, PREVIEW_MOST_EMBEDDED_BYTES = 64 << 10 };

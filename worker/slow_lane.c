@@ -10,7 +10,7 @@ struct slow_lane {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct slow_job *first, *last;
-    int waiting, most_waiting;
+    int jobs, most_jobs; /* that wait or run */
     atomic_bool is_closing;
     pthread_t *threads;
     int thread_count, most_threads; /* they begin with the first job */
@@ -26,7 +26,6 @@ static struct slow_job *take(struct slow_lane *lane)
     if (job) {
         lane->first = job->next;
         lane->last = lane->first ? lane->last : NULL;
-        lane->waiting--;
     }
     pthread_mutex_unlock(&lane->lock);
     return job;
@@ -35,8 +34,12 @@ static struct slow_job *take(struct slow_lane *lane)
 static void *run_jobs(void *context)
 {
     struct slow_lane *lane = context;
-    for (struct slow_job *job; (job = take(lane));)
+    for (struct slow_job *job; (job = take(lane));) {
         job->run(job);
+        pthread_mutex_lock(&lane->lock);
+        lane->jobs--;
+        pthread_mutex_unlock(&lane->lock);
+    }
     return NULL;
 }
 
@@ -45,7 +48,7 @@ struct slow_lane *slow_lane_new(int threads, int most_waiting)
     struct slow_lane *lane = must_calloc(1, sizeof *lane);
     pthread_mutex_init(&lane->lock, NULL);
     pthread_cond_init(&lane->changed, NULL);
-    lane->most_waiting = most_waiting;
+    lane->most_jobs = threads + most_waiting;
     lane->most_threads = threads;
     lane->threads = must_calloc((size_t)threads, sizeof *lane->threads);
     return lane;
@@ -62,7 +65,7 @@ bool slow_lane_push(struct slow_lane *lane, struct slow_job *job)
     pthread_mutex_lock(&lane->lock);
     if (!lane->is_closing)
         start_threads(lane);
-    bool is_taken = !lane->is_closing && lane->thread_count > 0 && lane->waiting < lane->most_waiting;
+    bool is_taken = !lane->is_closing && lane->thread_count > 0 && lane->jobs < lane->most_jobs;
     if (is_taken) {
         job->next = NULL;
         if (lane->last)
@@ -70,7 +73,7 @@ bool slow_lane_push(struct slow_lane *lane, struct slow_job *job)
         else
             lane->first = job;
         lane->last = job;
-        lane->waiting++;
+        lane->jobs++;
         pthread_cond_signal(&lane->changed);
     }
     pthread_mutex_unlock(&lane->lock);

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-    PREVIEW_MS = 30000,
+    PREVIEW_MS = 60000,
     LARGEST_ANSWER_BYTES = 64 << 20,
     COMPARED_CHUNKS = 3,
     MOST_COMPARED = 6,

@@ -1,4 +1,5 @@
 /* Operations: lists, one of them, cancel. */
+#include "api/accept.h"
 #include "api/guard.h"
 #include "api/router.h"
 #include "api/views.h"
@@ -87,6 +88,57 @@ enum status operations_show(struct request *r)
     if (s == STATUS_OK)
         view_write(reply_json(r, 200), NULL, &schema_OPERATION_DETAIL, rows, 0);
     return s;
+}
+
+/* ---- start ---- */
+
+/* These have endpoints that check what they need; all other kinds are started here. */
+static const enum operation_type with_endpoint[] = {
+    OPERATION_INDEX,     OPERATION_APPEND,          OPERATION_REINDEX, OPERATION_REMOVE_SOURCE,
+    OPERATION_DELETE,    OPERATION_RETRY_DOCUMENTS, OPERATION_SYNC,    OPERATION_PROJECTION_BUILD,
+    OPERATION_BENCHMARK, OPERATION_MIGRATE_VECTORS,
+};
+
+static bool is_started_here(const struct request *r, enum operation_type type)
+{
+    for (size_t i = 0; i < array_len(with_endpoint); i++) {
+        if (with_endpoint[i] == type)
+            return false;
+    }
+    return type != OPERATION_NOOP || r->api->settings->test_operations;
+}
+
+static enum status not_started_here(struct request *r, const char *name)
+{
+    scoped_text names = {0};
+    for (int i = 0; i < OPERATION_TYPES; i++) {
+        if (is_started_here(r, (enum operation_type)i))
+            text_printf(&names, "%s%s", names.len ? ", " : "", operation_kind((enum operation_type)i)->name);
+    }
+    return fail(r->sc, STATUS_INVALID, "Operations of type '%s' are not started here; those that are: %s", name,
+                names.len ? text_str(&names) : "none");
+}
+
+enum status operations_start(struct request *r)
+{
+    struct collection c;
+    enum operation_type type;
+    const char *name = json_get_text(r->json, "type", "");
+    const cJSON *config = cJSON_GetObjectItemCaseSensitive(r->json, "config");
+    enum status s = guard_owned(r, r->params[0], &c, NULL);
+    if (s != STATUS_OK)
+        return s;
+    if (operation_type_parse(name, &type) != STATUS_OK || !is_started_here(r, type))
+        return not_started_here(r, name);
+    bool is_replay = false;
+    const struct acceptance a = {
+        .collection = &c,
+        .type = type,
+        /* A row's config is never empty. */
+        .config_json = config && config->child ? json_printed(r, config) : "{\"started\":\"by request\"}",
+        .what = "Cannot start the operation",
+    };
+    return accept_operation(r, &a, NULL, &is_replay);
 }
 
 /* ---- cancel ---- */

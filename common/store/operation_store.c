@@ -228,9 +228,11 @@ static const char *category_of(const char *error_class)
     return strcmp(error_class, "internal") == 0 ? "unknown" : error_class;
 }
 
-static bool reads_documents(const char *type)
+/* One that holds its collection works on its documents. */
+static bool works_on_documents(const char *name)
 {
-    return strcmp(type, "noop") != 0 && strcmp(type, "projection_build") != 0 && strcmp(type, "benchmark") != 0;
+    enum operation_type type;
+    return operation_type_parse(name, &type) == STATUS_OK && operation_kind(type)->mutates;
 }
 
 /* What stays of a cancelled operation. */
@@ -238,7 +240,7 @@ static const char *what_stays(const PGresult *rows, int row)
 {
     if (db_int(rows, row, "attempt", 0) == 0)
         return "Cancelled before it began; nothing was changed";
-    return reads_documents(db_text(rows, row, "type"))
+    return works_on_documents(db_text(rows, row, "type"))
                ? "Cancelled; the documents that were finished by then stay as they are, nothing else of it does"
                : "Cancelled; nothing of it stays";
 }

@@ -1,12 +1,15 @@
 """How texts are cut, as a user meets it: each strategy from the request to the hits, previews, figures, and what is refused."""
+import concurrent.futures
 import json
 import os
+import signal
+import subprocess
 import uuid
 
 import pytest
-
 from support.client import Client
 from support.stack import Stack, wait_for
+from test_cancel import process_of, stopped
 
 STRATEGIES = ("character", "recursive", "markdown", "semantic", "hierarchical", "hybrid")
 SEA = ("The harbour lies below the cliffs and ships wait there for the tide. Sailors mend the nets and paint the hulls. "
@@ -95,7 +98,7 @@ def test_hits_of_small_chunks_bring_the_large_one_along(me, indexed):
     assert "parent" not in other["metadata"]
 
 
-def test_a_document_that_is_read_again_keeps_no_old_parents(stack, me, tmp_path_factory):
+def test_a_document_that_is_read_again_keeps_no_old_parents(stack, me):
     path = os.path.join(stack.roots, uuid.uuid4().hex)
     os.mkdir(path)
     file = os.path.join(path, "a.txt")
@@ -143,6 +146,8 @@ def test_a_preview_says_what_it_did_instead(me):
     assert len(answer["chunks"]) == 2 < answer["total_chunks"]
     tokens = answer["statistics"]["tokens"]
     assert 0 < tokens["min"] <= tokens["avg"] <= tokens["max"] <= 254 and tokens["total"] > 254
+    cut_off = me.must("POST", "/api/v2/chunking/preview", {"text": "é" * 40000 + " words", "strategy": "hybrid", "config": {"semantic_from": 100000}, "max_chunks": 1})
+    assert "first 64 KiB" in cut_off["note"] and cut_off["statistics"]["tokens"]["total"] > 0
     empty = me.must("POST", "/api/v2/chunking/preview", {"text": " \n "})
     assert empty["chunks"] == [] and empty["total_chunks"] == 0
 
@@ -260,9 +265,7 @@ def test_figures_follow_changes_and_the_clock_counts_what_has_changed(stack, me,
     assert me.must("GET", stats)["computed_at"] == first["computed_at"], "nothing has changed, so nothing is counted"
 
     def run():
-        worker = stack.workers[0]
-        import subprocess
-        out = subprocess.run([Stack.program("worker", stack.bin), "--run-scheduled", "collection_statistics"], env=worker.env, capture_output=True, text=True, timeout=60, check=False)
+        out = subprocess.run([Stack.program("worker", stack.bin), "--run-scheduled", "collection_statistics"], env=stack.workers[0].env, capture_output=True, text=True, timeout=60, check=False)
         assert out.returncode == 0, out.stdout + out.stderr
         return json.loads(stack.sql_value("SELECT result FROM system_tasks WHERE name = 'collection_statistics' ORDER BY id DESC LIMIT 1"))
     run()
@@ -273,9 +276,79 @@ def test_figures_follow_changes_and_the_clock_counts_what_has_changed(stack, me,
     assert me.must("GET", stats)["is_current"] is True
 
 
-def test_without_an_embedder_the_operation_is_tried_again_and_no_document_fails(stack, me, make_stack, folder):
+@pytest.fixture
+def held(stack, me, folder):
+    """A semantic collection whose indexing waits for the embedder: (collection, operation, the embedder's pid)."""
+    collection = me.collection(chunking_strategy="semantic", chunk_size=100)
+    embedder = process_of(stack.workers[0], "--embedder")
+    with stopped(embedder):
+        operation = me.add_source(collection["id"], folder)["id"]
+        wait_for("the scan", lambda: stack.sql_value("SELECT total FROM operations WHERE uuid = :'v1'", operation))
+        yield collection["id"], operation, embedder
+
+
+def test_a_document_is_cut_by_meaning_although_the_embedder_dies_meanwhile(me, held):
+    collection, operation, embedder = held
+    os.kill(embedder, signal.SIGKILL)
+    me.wait_over(operation)
+    assert {d["status"] for d in me.documents(collection).values()} == {"completed"}
+
+
+def test_an_operation_that_waits_to_cut_by_meaning_is_cancelled(stack, me, held):
+    collection, operation, _ = held
+    assert me.ask("DELETE", "/api/v2/operations/" + operation).status == 200
+    wait_for("the attempt to be gone", lambda: not int(stack.sql_value(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = (SELECT task_id::text FROM operations WHERE uuid = :'v1')", operation)))
+    assert me.wait_ready(collection)["vector_count"] == 0
+
+
+def test_previews_do_not_keep_the_worker_from_others_and_too_many_are_told_to_come_back(stack):
+    worker = Client(stack.workers[0].url)
+    key = {"X-Internal-Api-Key": stack.env["INTERNAL_API_KEY"]}
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        with stopped(process_of(stack.workers[0], "--embedder")):
+            asked = [pool.submit(worker.ask, "POST", "/internal/chunk", {"text": LONG, "strategy": "semantic"}, headers=key, timeout=120) for _ in range(10)]
+            refused = wait_for("refusals", lambda: [a for a in asked if a.done()] if sum(a.done() for a in asked) == 4 else None)
+            assert all(a.result().status == 503 and a.result().headers["Retry-After"] for a in refused)
+            assert all(worker.ask("GET", "/healthz").status == 200 for _ in range(10)), "two threads of the six that wait are at work, none reads connections"
+        assert sorted(a.result().status for a in asked) == [200] * 6 + [503] * 4
+
+
+def test_without_a_worker_there_is_no_preview(make_stack):
     lame = make_stack(apis=1, workers=0)
     client = Client.registered(lame.apis[0].url)
     answer = client.ask("POST", "/api/v2/chunking/preview", {"text": "a"})
     assert answer.status == 503 and answer.headers["Retry-After"], answer
     assert client.ask("POST", "/api/v2/chunking/preview", {"text": "a", "chunk_size": 5}).status == 422
+    assert client.ask("GET", "/api/v2/chunking/strategies").status == 200
+
+
+def test_previews_are_limited(make_stack):
+    lame = make_stack(apis=1, workers=0, RATE_LIMITS="on")
+    client = Client.registered(lame.apis[0].url)
+    statuses = [client.ask("POST", "/api/v2/chunking/preview", {}).status for _ in range(31)]
+    assert statuses[-1] == 429 and 429 not in statuses[:30]
+
+
+def test_parts_of_nothing_but_a_parent_are_written_too(make_stack):
+    made = make_stack(apis=1, workers=1, VECTOR_UPLOAD_BATCH_SIZE=1)
+    client = Client.registered(made.apis[0].url)
+    path = os.path.join(made.roots, "a")
+    os.mkdir(path)
+    with open(os.path.join(path, "a.txt"), "w", encoding="utf-8") as file:
+        file.write(SEA + BREAD)
+    collection = client.collection(chunking_strategy="hierarchical", chunking_config={"chunk_size": 30, "parent_chunk_size": 60})
+    client.index(collection["id"], path)
+    rows = stored(made, collection["id"], "a.txt")
+    assert sum(row[0] == "t" for row in rows) > 1 and client.show(collection["id"])["vector_count"] == sum(row[0] == "f" for row in rows) > 2
+    assert all(hit["metadata"]["parent"]["text"] for hit in client.search(collection["id"], "bread")["results"])
+
+
+def test_all_that_was_written_fits_together(stack, me, indexed):
+    for strategy in ("hierarchical", "semantic"):
+        indexed(strategy)
+    command = [Stack.program("worker", stack.bin), "--check-integrity", "--json"]
+    if "--check-integrity" not in subprocess.run([command[0], "--help"], capture_output=True, text=True, check=False).stdout:
+        pytest.skip("these programs do not look at that")
+    out = subprocess.run(command, env=stack.env, capture_output=True, text=True, timeout=120, check=False)
+    assert not {k for k in json.loads(out.stdout)["findings"] if "document" in k or "chunk" in k or "vector" in k}, out.stdout

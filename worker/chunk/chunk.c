@@ -305,6 +305,11 @@ static chunk_strategy *strategy_of(struct chunker *c, const char *name)
     return chunk_recursive;
 }
 
+bool chunk_asks_embedder(const char *strategy)
+{
+    return strategy && (strcmp(strategy, "semantic") == 0 || strcmp(strategy, "hybrid") == 0);
+}
+
 size_t chunker_most_bytes(size_t size)
 {
     if (size >= MOST_CHUNK_BYTES / BYTES_A_TOKEN)

@@ -46,6 +46,9 @@ struct chunk_options {
  * chunks does not embed everything several times. False: nothing was changed. */
 bool chunk_fit(size_t most_tokens, size_t *size, size_t *overlap);
 
+/* Whether a strategy asks the embedder, which takes a thousand times as long as the rest. */
+bool chunk_asks_embedder(const char *strategy);
+
 /* Chunks in the order of the text, in the scope's arena, a parent before its own; none for a text without tokens. Two
  * neighbours share at most `overlap` tokens. The time is linear in the text's length, but for the sorting of distances
  * and for what the embedder takes. `text` is valid UTF-8 of less than 4 GiB. `embedder` NULL: what asks for one cuts by

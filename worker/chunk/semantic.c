@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LEAST_UNIT_TOKENS = 12, LEAST_PART = 5, RANKS = CUT_BEST - 1 - CUT_FOUND };
+enum { LEAST_UNIT_TOKENS = 6, LEAST_PART = 5, RANKS = CUT_BEST - 1 - CUT_FOUND };
 
 /* Units of a range of atoms, and how far each is from the next. */
 struct units {

@@ -15,7 +15,7 @@ struct reading {
     struct extractor *extractor;
     struct embed_model *model; /* for its tokenizer: chunks are measured in the model's tokens */
     struct chunk_plan plan;
-    bool (*should_stop)(void *context); /* asked while something is waited for */
+    bool (*should_stop)(void *context); /* asked while a file is read and while the embedder is waited for */
     void *stop_context;
     const char *note; /* what was done instead of what was asked for, in the operation's arena; NULL = nothing */
 };
@@ -43,7 +43,7 @@ enum status reading_open(struct scope *sc, struct reading *r, struct task *task,
                          const struct chunk_wishes *wishes) must_check;
 void reading_close(struct reading *r);
 /* Another reading with an extractor of its own, for another thread: the model is that of `of`, which lives longer.
- * `should_stop` is asked while a file is read. */
+ * `should_stop` is asked while a file is read or cut. */
 void reading_share(struct reading *r, const struct reading *of, bool (*should_stop)(void *context), void *context);
 void reading_unshare(struct reading *r);
 /* Fills a document of which only `from` is set. What it needs lives in `own`, which may be shared by documents that are

@@ -21,14 +21,6 @@ void writing_close(struct writing *w)
 
 /* ---- embedding ---- */
 
-size_t writing_vectors(const struct ready_document *d, size_t from, size_t count)
-{
-    size_t n = 0;
-    for (size_t i = from; i < from + count; i++)
-        n += !d->chunks[i].is_parent;
-    return n;
-}
-
 static const struct embed_text *texts_of(struct scope *sc, const struct ready_document *d, size_t from, size_t count,
                                          size_t *out_count)
 {

@@ -24,9 +24,7 @@ void writing_close(struct writing *w);
  * document fail (d->problem) and none else. */
 enum status writing_embed(struct scope *sc, struct writing *w, struct ready_document *d, size_t from, size_t count,
                           struct embed_answer *out) must_check;
-/* How many of those chunks have a vector. */
-size_t writing_vectors(const struct ready_document *d, size_t from, size_t count);
-/* Rows of those chunks, parents too, and their vectors [writing_vectors()][dim] as writing_embed() gives them, as
- * `version` of the document. Parents get no vector. Without any vector the generation is not looked at. */
+/* Rows of those chunks, parents too, as `version` of the document, and the vectors of those that are none, as
+ * writing_embed() gives them for the same range. Without any vector the generation is not looked at. */
 enum status writing_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version, size_t from,
                          size_t count, const float *vectors, int dim) must_check;
