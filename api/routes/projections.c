@@ -1,6 +1,7 @@
 /* Projections of a collection's vectors to the plane: list, build, one, its arrays, what its points are, remove. Who
  * may read the collection may read them; its owner builds and removes. */
 #include "api/accept.h"
+#include "api/idempotency.h"
 #include "api/router.h"
 #include "api/views.h"
 #include "build/queries.h"
@@ -290,7 +291,10 @@ enum status projections_create(struct request *r)
     scoped(PGresult) *rows = NULL;
     struct wish w = {.collection = &c};
     bool is_there = false;
-    enum status s = guard_owned(r, r->params[0], &c, &rows);
+    enum status s = idempotency_replay(r, &is_there); /* before an equal one is looked for, which it made */
+    if (s != STATUS_OK || is_there)
+        return s;
+    s = guard_owned(r, r->params[0], &c, &rows);
     if (s == STATUS_OK)
         s = read_wish(r, &w);
     if (s == STATUS_OK && db_int(rows, 0, "vector_count", 0) == 0)

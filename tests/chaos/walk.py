@@ -70,6 +70,7 @@ class Points:
 NEEDS = (
     (r"before_migration_commit|after_migration_commit", ("migrate",), ()),
     (r".*cancel.*|before_task_told_to_stop", ("cancel",), ()),
+    (r".*projection.*", ("project",), ()),
     (r"before_delete_commit|generation_dropped|.*deleted", ("documents", "delete"), ()),
     (r"(after_)?source_.*removed", ("documents", "remove_source"), ()),
     (r"retry_reset|documents_reset", ("documents", "retry"), ()),
@@ -160,6 +161,17 @@ class Workloads:
         runs = self.world.sql("SELECT operation_uuid FROM sync_runs WHERE collection_uuid = :'v1'", self.collection.uuid)
         assert len(runs) == 1, f"{len(runs)} syncs of one due time"
         self.follow(runs[0][0])
+
+    def project(self):
+        """Whatever happens on the way, there is a whole projection in the end."""
+        self.over(self.begin(large=False))
+        where = f"/api/v2/collections/{self.collection.uuid}/projections"
+        made = self.user.accept(self.rng, where, {"method": self.rng.choice(("pca", "umap", "tsne"))})
+        self.user.accepted[made["operation_id"]] = "projection_build"
+        self.over(made["operation_id"])
+        points = int(self.world.value("SELECT point_count FROM projections WHERE uuid = :'v1'", made["id"]))
+        arrays = self.user.ask(self.rng, "GET", f"{where}/{made['id']}/arrays")
+        assert arrays.status == 200 and points > 0 and len(arrays.raw) == 20 * points, f"{points} points, {arrays.status}, {len(arrays.raw)} bytes"
 
     def delete(self):
         self.user.delete(self.rng, self.collection)

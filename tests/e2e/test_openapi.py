@@ -32,12 +32,15 @@ class World:
         self.document = rows.add_document(stack, self.collection, path)
         rows.add_vectors(stack, self.collection, [(self.document, "one", (1, 0, 0, 0))])
         self.source = self.me.must("GET", f"/api/v2/collections/{self.collection}/sources")["items"][0]["id"]
+        self.projection = self.me.must("POST", f"/api/v2/collections/{self.collection}/projections", {"method": "pca"})
+        stack.sql("""UPDATE projections SET point_count = 0, dim = 4, legend = '[{"label": 0, "text": "all", "count": 0}]', figures = '{}', read_at = now(), completed_at = now()""")
+        rows.finish(stack, self.projection["operation_id"])
         self.folder = folder
 
     def path(self, template):
         end = "operations" if template.startswith("/api/v2/operations/") else "collections"
         values = {"id": self.operation if end == "operations" else self.collection, "source_id": self.source, "document_id": self.document, "type": "directory",
-                  "plugin": "semantic"}
+                  "plugin": "semantic", "pid": self.projection["id"]}
         return template.format(**values)
 
 

@@ -325,3 +325,12 @@ def test_deleting_a_collection_removes_its_projections_and_stops_what_builds_the
     wait_for("the build to end", lambda: owner.operation(running["operation_id"])["status"] in ("failed", "completed", "cancelled"))
     assert owner.operation(running["operation_id"])["status"] in ("failed", "cancelled")
     assert world.sql_value("SELECT count(*) FROM projections WHERE uuid IN (:'v1', :'v2')", shown["id"], running["id"]) == "0"
+
+
+def test_a_request_that_is_sent_twice_with_its_key_is_answered_the_same(owner, small):
+    wish, key = {"method": "pca", "seed": 21}, {"Idempotency-Key": secrets.token_hex(8)}
+    first = owner.ask("POST", path(small), wish, headers=key)
+    again = owner.ask("POST", path(small), wish, headers=key)
+    assert first.status == again.status == 202 and first.json == again.json
+    assert owner.ask("POST", path(small), {"method": "pca", "seed": 22}, headers=key).status == 422
+    owner.wait_over(first.json["operation_id"])

@@ -33,6 +33,7 @@ struct crew {
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t begun, ended;
     unsigned round; /* rises with every share-out */
+    bool is_open;   /* blocks may be left of it */
     int busy;       /* helpers that are at it */
     bool is_over;
 };
@@ -105,6 +106,9 @@ static void *help(void *context)
         if (crew->is_over)
             break;
         seen = crew->round;
+        if (!crew->is_open)
+            continue;
+        crew->busy++;
         pthread_mutex_unlock(&crew->lock);
         take_blocks(crew, h->number, false);
         pthread_mutex_lock(&crew->lock);
@@ -149,6 +153,8 @@ void crew_free(struct crew *crew)
     free(crew);
 }
 
+/* Who comes when all blocks are taken is not waited for: on a busy machine a round would take as long as the slowest
+ * helper takes to wake up. */
 static bool share_out(struct crew *crew, size_t items, size_t grain, crew_work *work, void *context, bool reports)
 {
     bool is_alone = crew->threads == 1 || items <= grain;
@@ -159,7 +165,7 @@ static bool share_out(struct crew *crew, size_t items, size_t grain, crew_work *
     atomic_store(&crew->next, 0);
     if (!is_alone) {
         pthread_mutex_lock(&crew->lock);
-        crew->busy = crew->threads - 1;
+        crew->is_open = true;
         crew->round++;
         pthread_cond_broadcast(&crew->begun);
         pthread_mutex_unlock(&crew->lock);
@@ -167,6 +173,7 @@ static bool share_out(struct crew *crew, size_t items, size_t grain, crew_work *
     take_blocks(crew, 0, reports);
     if (!is_alone) {
         pthread_mutex_lock(&crew->lock);
+        crew->is_open = false;
         while (crew->busy > 0)
             pthread_cond_wait(&crew->ended, &crew->lock);
         pthread_mutex_unlock(&crew->lock);

@@ -6,7 +6,8 @@
 
 enum {
     ROWS_A_BLOCK = 32,
-    COLUMNS_A_TILE = 256, /* stays in the cache while a block of rows is compared with it */
+    MOST_COLUMNS = 256,
+    TILE_BYTES = 24 << 10, /* of columns: they stay in the nearest cache while a block of rows is compared with them */
 };
 
 /* ---- heaps ---- */
@@ -83,12 +84,14 @@ static void compare_rows(void *context, size_t from, size_t to, int thread)
     struct finding *f = context;
     const struct matrix *m = f->points;
     struct knn_heap heaps[ROWS_A_BLOCK];
-    float dots[COLUMNS_A_TILE];
+    float dots[MOST_COLUMNS];
+    size_t columns = TILE_BYTES / (m->stride * sizeof(float)) / 4 * 4;
+    columns = columns < 4 ? 4 : columns > MOST_COLUMNS ? MOST_COLUMNS : columns;
     for (size_t i = from; i < to; i++)
         heaps[i - from] = (struct knn_heap){f->out->index + i * f->out->k, f->out->distance + i * f->out->k, 0,
                                             f->out->k};
-    for (size_t first = 0; first < m->rows && !crew_poll(f->crew, thread); first += COLUMNS_A_TILE) {
-        size_t count = m->rows - first < COLUMNS_A_TILE ? m->rows - first : COLUMNS_A_TILE;
+    for (size_t first = 0; first < m->rows && !crew_poll(f->crew, thread); first += columns) {
+        size_t count = m->rows - first < columns ? m->rows - first : columns;
         for (size_t i = from; i < to; i++) {
             struct knn_heap *h = &heaps[i - from];
             matrix_dots(matrix_row(m, i), matrix_row(m, first), m->stride, count, m->stride, dots);

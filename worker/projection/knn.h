@@ -7,7 +7,7 @@
 #include "worker/projection/crew.h"
 #include "worker/projection/matrix.h"
 
-enum { KNN_EXACT_POINTS = 20000 };
+enum { KNN_EXACT_POINTS = 10000 };
 
 struct knn {
     size_t points, k;

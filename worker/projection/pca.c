@@ -15,6 +15,23 @@ enum {
 };
 static const double GOOD_ENOUGH = 1e-12; /* change of the wanted eigenvalues in a turn, in units of the largest */
 
+typedef double lanes __attribute__((vector_size(64), aligned(8)));
+
+/* In eight lanes, so that it is quick and the same everywhere. */
+static double dot(const double *a, const double *b, size_t len)
+{
+    lanes sums = {0};
+    double s = 0;
+    size_t i = 0;
+    for (; i + 8 <= len; i += 8)
+        sums += *(const lanes *)(a + i) * *(const lanes *)(b + i);
+    for (; i < len; i++)
+        s += a[i] * b[i];
+    for (int lane = 0; lane < 8; lane++)
+        s += sums[lane];
+    return s;
+}
+
 struct covariance {
     struct crew *crew;
     const struct matrix *points;
@@ -88,23 +105,9 @@ static void multiply(void *context, size_t from, size_t to, int thread)
     struct covariance *v = context;
     (void)thread;
     for (size_t i = from; i < to; i++) {
-        const double *row = v->c + i * v->dim;
-        for (size_t w = 0; w < v->width; w++) {
-            const double *b = v->basis + w * v->dim;
-            double s = 0;
-            for (size_t j = 0; j < v->dim; j++)
-                s += row[j] * b[j];
-            v->product[w * v->dim + i] = s;
-        }
+        for (size_t w = 0; w < v->width; w++)
+            v->product[w * v->dim + i] = dot(v->c + i * v->dim, v->basis + w * v->dim, v->dim);
     }
-}
-
-static double dot(const double *a, const double *b, size_t len)
-{
-    double s = 0;
-    for (size_t i = 0; i < len; i++)
-        s += a[i] * b[i];
-    return s;
 }
 
 /* Modified Gram-Schmidt, each vector twice; one that depends on those before it becomes zero. */
@@ -253,7 +256,6 @@ static void fix_signs(double *basis, size_t width, size_t dim)
 
 struct projecting {
     const struct covariance *v;
-    const double *offsets; /* of the mean along each direction */
     struct matrix *out;
     size_t count;
 };
@@ -261,26 +263,21 @@ struct projecting {
 static void project_rows(void *context, size_t from, size_t to, int thread)
 {
     struct projecting *p = context;
+    scoped_memory double *wide = must_malloc(p->v->dim * sizeof *wide + 1);
     (void)thread;
     for (size_t row = from; row < to; row++) {
         const float *x = matrix_row(p->v->points, row);
         float *y = matrix_row(p->out, row);
-        for (size_t w = 0; w < p->count; w++) {
-            const double *b = p->v->basis + w * p->v->dim;
-            double s = 0;
-            for (size_t i = 0; i < p->v->dim; i++)
-                s += (double)x[i] * b[i];
-            y[w] = (float)(s - p->offsets[w]);
-        }
+        for (size_t i = 0; i < p->v->dim; i++)
+            wide[i] = (double)x[i] - p->v->mean[i];
+        for (size_t w = 0; w < p->count; w++)
+            y[w] = (float)dot(wide, p->v->basis + w * p->v->dim, p->v->dim);
     }
 }
 
 static bool project(struct covariance *v, size_t count, struct matrix *out)
 {
-    scoped_memory double *offsets = must_calloc(count + 1, sizeof *offsets);
-    for (size_t w = 0; w < count; w++)
-        offsets[w] = dot(v->mean, v->basis + w * v->dim, v->dim);
-    return crew_round(v->crew, v->points->rows, 512, project_rows, &(struct projecting){v, offsets, out, count});
+    return crew_round(v->crew, v->points->rows, 512, project_rows, &(struct projecting){v, out, count});
 }
 
 size_t pca_bytes(size_t rows, size_t cols, size_t components)

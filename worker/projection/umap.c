@@ -213,41 +213,75 @@ static void spread_out(float *positions, size_t n, uint64_t seed)
     }
 }
 
-static inline float clipped(float force)
-{
-    return force > MOST_FORCE ? MOST_FORCE : force < -MOST_FORCE ? -MOST_FORCE : force;
-}
-
 struct pull {
     float *positions, a, b, alpha;
     struct random *random;
     uint32_t points;
 };
 
-static inline void attract(const struct pull *p, float *current, float *other)
+/* Forces are computed eight at a time: the pull of an edge's other end and the pushes of its negative samples, all from
+ * where the point is. (The reference moves the point between them.) Powers are computed here, since those of the
+ * library differ from one kind of CPU to the next. */
+enum { LANES = 8 };
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t bits __attribute__((vector_size(4 * LANES)));
+
+static inline lanes chosen(bits mask, lanes yes, lanes no)
 {
-    float dx = current[0] - other[0], dy = current[1] - other[1], squared = dx * dx + dy * dy;
-    if (squared <= 0)
-        return;
-    float power = powf(squared, p->b);
-    float factor = -2 * p->a * p->b * power / squared / (1 + p->a * power);
-    float fx = clipped(factor * dx) * p->alpha, fy = clipped(factor * dy) * p->alpha;
-    current[0] += fx;
-    current[1] += fy;
-    other[0] -= fx;
-    other[1] -= fy;
+    return (lanes)((mask & (bits)yes) | (~mask & (bits)no));
 }
 
-static inline void repel(const struct pull *p, uint32_t i, float *current)
+/* x^b for 1e-30 <= x <= 1e30, to six digits: 2^(b log2 x), by the series of artanh and of the exponential function. */
+static inline lanes power(lanes x, float b)
 {
-    uint32_t k = random_below(p->random, p->points);
-    const float *other = p->positions + 2 * (size_t)k;
-    float dx = current[0] - other[0], dy = current[1] - other[1], squared = dx * dx + dy * dy;
-    if (k == i || squared <= 0)
-        return;
-    float factor = 2 * p->b / ((0.001f + squared) * (1 + p->a * powf(squared, p->b)));
-    current[0] += clipped(factor * dx) * p->alpha;
-    current[1] += clipped(factor * dy) * p->alpha;
+    bits exponent = ((bits)x - 0x3F3504F3) >> 23; /* what is left is between the roots of 1/2 and of 2 */
+    lanes m = (lanes)((bits)x - (exponent << 23)), t = (m - 1) / (m + 1), u = t * t;
+    lanes y = __builtin_convertvector(exponent, lanes) +
+              t * (2.88539008f + u * (0.961796694f + u * (0.577078016f + u * 0.412198583f)));
+    y *= b;
+    y = chosen(y > 120, (lanes){} + 120, y);
+    y = chosen(y < -120, (lanes){} - 120, y);
+    lanes whole = (y + 12582912.0f) - 12582912.0f, f = y - whole; /* rounds to an integer */
+    lanes e = 1 + f * (0.693147181f +
+                       f * (0.240226507f +
+                            f * (0.0555041087f + f * (0.00961812911f + f * (0.00133335581f + f * 0.000154035304f)))));
+    return e * (lanes)((__builtin_convertvector(whole, bits) + 127) << 23);
+}
+
+/* Moves the point by what pulls it to `other` (if there is one: then other moves as well) and what pushes it from
+ * `samples` points taken by chance, together at most LANES. */
+static inline void take_batch(const struct pull *p, uint32_t i, float *other, int samples)
+{
+    float *current = p->positions + 2 * (size_t)i;
+    lanes x = (lanes){} + current[0], y = (lanes){} + current[1];
+    int first = other ? 1 : 0;
+    bits is_pull = {other ? -1 : 0};
+    if (other) {
+        x[0] = other[0];
+        y[0] = other[1];
+    }
+    for (int s = first; s < first + samples; s++) {
+        const float *from = p->positions + 2 * (size_t)random_below(p->random, p->points);
+        x[s] = from[0];
+        y[s] = from[1];
+    }
+    lanes dx = current[0] - x, dy = current[1] - y, squared = dx * dx + dy * dy;
+    bits is_apart = squared > 1e-30f; /* a point that met itself, lanes that are not used, and points that coincide */
+    squared = chosen(is_apart, squared, (lanes){} + 1);
+    lanes d = power(squared, p->b);
+    lanes pull = -2 * p->a * p->b * d / squared, push = 2 * p->b / (0.001f + squared);
+    lanes factor = chosen(is_apart, chosen(is_pull, pull, push) / (1 + p->a * d), (lanes){});
+    lanes fx = factor * dx, fy = factor * dy, most = (lanes){} + MOST_FORCE;
+    fx = chosen(fx > most, most, chosen(fx < -most, -most, fx)) * p->alpha;
+    fy = chosen(fy > most, most, chosen(fy < -most, -most, fy)) * p->alpha;
+    for (int s = 0; s < first + samples; s++) {
+        current[0] += fx[s];
+        current[1] += fy[s];
+    }
+    if (other) {
+        other[0] -= fx[0];
+        other[1] -= fy[0];
+    }
 }
 
 /* An edge of strength s is taken s times the number of epochs, at even distances; its negative samples likewise. */
@@ -255,17 +289,17 @@ static bool take_edges(struct layout *l, struct pull *p, int epoch, float *due, 
 {
     size_t looked = 0;
     for (uint32_t i = 0; i < l->points; i++) {
-        float *current = p->positions + 2 * (size_t)i;
         for (uint32_t e = l->starts[i]; e < l->starts[i + 1]; e++) {
             if (due[e] > (float)epoch)
                 continue;
             float every = 1 / l->strength[e], negative_every = every / NEGATIVE_SAMPLES;
-            attract(p, current, p->positions + 2 * (size_t)l->ends[e]);
-            due[e] += every;
             int samples = (int)(((float)epoch - negative_due[e]) / negative_every);
-            for (int s = 0; s < samples; s++)
-                repel(p, i, current);
+            int taken = samples < LANES - 1 ? samples : LANES - 1;
+            due[e] += every;
             negative_due[e] += (float)samples * negative_every;
+            take_batch(p, i, p->positions + 2 * (size_t)l->ends[e], taken);
+            for (; taken < samples; taken += LANES)
+                take_batch(p, i, NULL, samples - taken < LANES ? samples - taken : LANES);
         }
         looked += l->starts[i + 1] - l->starts[i];
         if (looked > EDGES_A_LOOK) {
