@@ -53,9 +53,12 @@ enum status staging_store_find(struct scope *sc, struct db *db, const char *oper
 enum status staging_store_make(struct scope *sc, struct db *db, int64_t collection_id, const char *operation_id,
                                const char *settings_json, const char *model, int dim, const char *quantization,
                                struct generation *out) must_check;
-/* What is there and what is done. `live_id` 0 = the collection has no vectors. */
+/* What is there and what is done; `vectors_total` stays as it is. generation_id 0 = nothing is made yet. */
 enum status staging_store_counts(struct scope *sc, struct db *db, int64_t collection_id, int64_t generation_id,
                                  struct staged_counts *out) must_check;
+/* Vectors of visible documents in the live generation. */
+enum status staging_store_live_vectors(struct scope *sc, struct db *db, const struct generation *live,
+                                       int64_t *out) must_check;
 /* Visible documents after an id that are not staged. */
 enum status staging_store_next(struct scope *sc, struct db *db, int64_t collection_id, int64_t generation_id,
                                int64_t after_id, int limit, struct stageable **out, size_t *out_count) must_check;
@@ -67,6 +70,9 @@ enum status staging_store_chunks(struct scope *sc, struct db *db, const struct g
  * nobody else changes documents of the collection, so that its state does not matter. */
 enum status staging_store_begin(struct scope *sc, struct db *db, int64_t generation_id, int64_t document_id,
                                 int live_version, bool is_exclusive, int *out_version) must_check;
+/* The same for one whose chunks stay, before the first of several transactions. */
+enum status staging_store_begin_shared(struct scope *sc, struct db *db, int64_t generation_id, int64_t document_id,
+                                       int live_version) must_check;
 /* Locks documents before their rows are written; the live versions in their order, 0 = gone or hidden. */
 enum status staging_store_lock(struct scope *sc, struct db *db, const int64_t *document_ids, size_t count,
                                int *out_live) must_check;
@@ -124,3 +130,5 @@ enum status staging_store_remove_leftovers(struct scope *sc, struct db *db) must
 /* The next retired generation whose time has come, after an id; *out_id 0 = none. */
 enum status staging_store_next_retired(struct scope *sc, struct db *db, int64_t after_id, int64_t *out_id,
                                        int64_t *out_collection_id) must_check;
+/* Forgets `limit` notes of generations that were switched to: their documents name the versions themselves. */
+enum status staging_store_forget(struct scope *sc, struct db *db, int limit, int64_t *out) must_check;

@@ -36,6 +36,7 @@ struct staging {
     struct generation generation; /* that is filled; its `id` names it for staging_store.h and vector_store.h */
     bool is_cut_anew;             /* the chunks change; else the same rows serve both generations */
     bool can_copy;                /* vectors of the live generation are good for this one */
+    bool is_exclusive;            /* the operation holds the collection: nobody else changes its documents */
     struct reading reading;
     struct writing writing;
     struct staged_counts counts; /* kept up to date by staging_fill() */
