@@ -300,27 +300,28 @@ enum status staging_store_same_text(struct scope *sc, struct db *db, int64_t col
 
 /* ---- the switch ---- */
 
-enum status staging_store_switch_documents(struct scope *sc, struct db *db, int64_t generation_id, int64_t retired_id)
+/* The generation comes first: staging_store_forget() holds on to it while it removes notes. */
+enum status staging_store_switch_documents(struct scope *sc, struct db *db, int64_t generation_id, int64_t retired_id,
+                                           int64_t delay_seconds)
 {
-    return db_run(sc, db, SQL_STAGING_SWITCH_DOCUMENTS, NULL, db_number(sc, generation_id),
-                  retired_id ? db_number(sc, retired_id) : NULL);
+    enum status s = STATUS_OK;
+    if (retired_id)
+        s = db_run(sc, db, SQL_STAGING_RETIRE, NULL, db_number(sc, retired_id), db_number(sc, delay_seconds));
+    return s == STATUS_OK ? db_run(sc, db, SQL_STAGING_SWITCH_DOCUMENTS, NULL, db_number(sc, generation_id),
+                                   retired_id ? db_number(sc, retired_id) : NULL)
+                          : s;
 }
 
 enum status staging_store_switch_collection(struct scope *sc, struct db *db, const struct generation *g,
-                                            int64_t retired_id, int64_t delay_seconds,
                                             const struct switched_settings *settings)
 {
     const char *size = settings->chunk_size > 0 ? db_number(sc, settings->chunk_size) : NULL;
     const char *overlap = settings->chunk_overlap >= 0 ? db_number(sc, settings->chunk_overlap) : NULL;
-    enum status s = STATUS_OK;
-    if (retired_id)
-        s = db_run(sc, db, SQL_STAGING_RETIRE, NULL, db_number(sc, retired_id), db_number(sc, delay_seconds));
-    if (s == STATUS_OK)
-        s = db_run(sc, db, SQL_STAGING_ACTIVATE, NULL, db_number(sc, g->id));
-    if (s == STATUS_OK)
-        s = db_run(sc, db, SQL_STAGING_SWITCH_COLLECTION, NULL, db_number(sc, g->collection_id), db_number(sc, g->id),
-                   settings->model, settings->quantization, size, overlap, settings->strategy, settings->chunking_json);
-    return s;
+    enum status s = db_run(sc, db, SQL_STAGING_ACTIVATE, NULL, db_number(sc, g->id));
+    return s == STATUS_OK ? db_run(sc, db, SQL_STAGING_SWITCH_COLLECTION, NULL, db_number(sc, g->collection_id),
+                                   db_number(sc, g->id), settings->model, settings->quantization, size, overlap,
+                                   settings->strategy, settings->chunking_json)
+                          : s;
 }
 
 /* ---- what goes ---- */

@@ -111,14 +111,12 @@ struct switched_settings {
     const char *model, *quantization, *strategy, *chunking_json;
     int chunk_size, chunk_overlap; /* 0 and < 0 = the default */
 };
-/* The first half: documents see the staged versions, the replaced ones are noted for later removal under
- * `retired_id` (0 = there was no generation). Before the fence. */
-enum status staging_store_switch_documents(struct scope *sc, struct db *db, int64_t generation_id,
-                                           int64_t retired_id) must_check;
-/* The second half, after the fence: generations, configuration and counts of the collection. The replaced generation
- * is dropped after `delay_seconds`. */
+/* The first half, before the fence: documents see the staged versions; the replaced ones are noted for later removal
+ * under `retired_id` (0 = there was no generation), which is dropped after `delay_seconds`. */
+enum status staging_store_switch_documents(struct scope *sc, struct db *db, int64_t generation_id, int64_t retired_id,
+                                           int64_t delay_seconds) must_check;
+/* The second half, after the fence: readers use the generation; configuration and counts of the collection. */
 enum status staging_store_switch_collection(struct scope *sc, struct db *db, const struct generation *g,
-                                            int64_t retired_id, int64_t delay_seconds,
                                             const struct switched_settings *settings) must_check;
 
 /* Removes a generation that is not the active one: table, chunks that were cut for it and that nobody sees, rows.

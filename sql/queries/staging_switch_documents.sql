@@ -1,5 +1,5 @@
 -- The first half of the switch: documents see what was staged. The versions that go out of sight are noted under the generation that goes, to be
--- removed with it. $1 generation id, $2 the one that it replaces, or null
+-- removed with it (it may have notes of the time when it was staged itself). $1 generation id, $2 the one that it replaces, or null
 WITH moved AS (
     UPDATE documents d SET
         live_version = CASE WHEN s.source = 'lost' THEN 0 ELSE s.version END,
@@ -15,3 +15,4 @@ WITH moved AS (
 )
 INSERT INTO staged_documents (generation_id, document_id, version, live_version, is_cut, is_whole)
 SELECT $2::bigint, document_id, live_version, live_version, true, true FROM moved WHERE $2::bigint IS NOT NULL
+ON CONFLICT (generation_id, document_id) DO UPDATE SET version = excluded.version, live_version = excluded.live_version, is_cut = true

@@ -201,11 +201,11 @@ static enum status switch_over(struct scope *sc, struct task *task)
         .chunk_size = st->wanted.chunk_size,
         .chunk_overlap = st->wanted.chunk_overlap,
     };
-    enum status s = staging_store_switch_documents(sc, task->db, st->generation.id, old);
+    enum status s = staging_store_switch_documents(sc, task->db, st->generation.id, old, r->cleanup_after);
     if (s == STATUS_OK)
         s = task_fence(sc, task);
     if (s == STATUS_OK)
-        s = staging_store_switch_collection(sc, task->db, &st->generation, old, r->cleanup_after, &settings);
+        s = staging_store_switch_collection(sc, task->db, &st->generation, &settings);
     (void)FAULT(BEFORE_SWITCH_COMMIT, task->operation_id);
     return s;
 }
