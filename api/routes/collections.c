@@ -331,16 +331,3 @@ enum status collections_delete(struct request *r)
     reply_header(r, "X-Operation-ID", arena_strdup(&r->sc->arena, operation.uuid));
     return reply_empty(r, 204);
 }
-
-/* ---- not yet ---- */
-
-enum status collections_reindex(struct request *r)
-{
-    struct collection c;
-    enum status s = guard_owned(r, r->params[0], &c, NULL);
-    if (s != STATUS_OK)
-        return s;
-    return fail(r->sc, STATUS_NOT_IMPLEMENTED,
-                "Re-indexing a collection is not available in this version; create a new collection with the settings "
-                "that you want");
-}

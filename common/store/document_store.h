@@ -91,11 +91,11 @@ enum status document_store_source(struct scope *sc, struct db *db, int64_t sourc
 enum status document_store_source_run(struct scope *sc, struct db *db, int64_t source_id, const char *state,
                                       const char *error) must_check;
 
+/* A bytea cell as bytes, NUL-terminated, in the arena. */
+struct path_bytes document_store_path(struct scope *sc, const char *hex);
 /* One answer a path, in their order. */
 enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const char *operation_id,
                                  const struct path_bytes *paths, size_t count, struct known_document **out) must_check;
-/* A path as the statements answer it (bytea, in hexadecimal), in the arena. */
-struct path_bytes document_store_path(struct scope *sc, const char *hex);
 /* Another document of the collection with this content; *out_id 0 = none. */
 enum status document_store_original(struct scope *sc, struct db *db, int64_t collection_id, const char *hash,
                                     struct path_bytes path, int64_t *out_id) must_check;

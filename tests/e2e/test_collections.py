@@ -299,8 +299,6 @@ def test_sources_are_listed_and_shown(api, me):
     assert me.ask("GET", f"/api/v2/collections/{made['id']}/sources?limit=0").status == 422
     assert me.ask("DELETE", f"/api/v2/collections/{made['id']}/sources").status == 422
     assert me.ask("DELETE", f"/api/v2/collections/{made['id']}/sources?source_path=/none").status == 404
-    for answer in (me.ask("POST", f"/api/v2/collections/{made['id']}/reindex"),):
-        assert answer.status == 501 and "not available" in answer.json["detail"]
 
 
 def test_roots_may_be_for_users_with_a_grant_only(api):
