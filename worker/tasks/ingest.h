@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/store/document_store.h"
+#include "worker/tasks/room.h"
 #include "worker/tasks/writing.h"
 
 struct ingest {
@@ -16,6 +17,7 @@ struct ingest {
 
     /* Of the scan. */
     int64_t found, registered, updated, unchanged, scan_errors, duplicates;
+    struct room room; /* that the owner's limits leave */
     /* Of the writing. */
     int64_t chunks_written;
     const char *first_problem; /* reason of the first failed document */

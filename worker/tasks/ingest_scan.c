@@ -157,6 +157,9 @@ static enum status register_news(struct scope *sc, struct batch *b, const struct
     enum status s = document_store_original(sc, task->db, task->collection_id, d.hash, d.path, &d.duplicate_of);
     if (s != STATUS_OK)
         return s;
+    bool is_counted = known->id && strcmp(known->status, "failed") != 0 && strcmp(known->status, "deleted") != 0;
+    if (!d.duplicate_of && !room_take(&in->room, !is_counted, is_counted ? f->size - known->size : f->size))
+        return STATUS_OK;
     if (d.duplicate_of) {
         d.status = "completed";
         in->duplicates++;
@@ -219,6 +222,8 @@ static enum status commit_batch(struct batch *b)
     }
     if (s == STATUS_OK)
         s = db_begin(&b->sc, task->db);
+    if (s == STATUS_OK)
+        s = room_look(&b->sc, task, &in->room);
     for (size_t i = 0; i < b->count && s == STATUS_OK; i++)
         s = take_file(&b->sc, b, i, &known[i]);
     if (s == STATUS_OK)
