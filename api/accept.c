@@ -1,6 +1,7 @@
 #include "api/accept.h"
 
 #include "api/idempotency.h"
+#include "api/resources.h"
 #include "api/router.h"
 #include "api/views.h"
 #include "common/store/operation_view.h"
@@ -30,9 +31,14 @@ static enum status accept_in_transaction(struct request *r, void *context)
         .config_json = a->config_json,
         .default_retries = (int)r->api->settings->default_max_retries,
     };
-    enum status s = a->before ? a->before(r, a->context) : STATUS_OK;
+    bool reads_source = a->type == OPERATION_INDEX || a->type == OPERATION_APPEND || a->type == OPERATION_SYNC;
+    enum status s = resource_admit(r, a->type, reads_source);
+    if (s == STATUS_OK && a->before)
+        s = a->before(r, a->context);
     if (s == STATUS_OK)
         s = operation_store_insert(r->sc, r->db, &o, &accepting->operation);
+    if (s == STATUS_OK)
+        s = resource_reserve(r, a->collection, a->type, a->config_json, &accepting->operation);
     if (s == STATUS_OK && operation_kind(a->type)->mutates)
         s = collection_store_take(r->sc, r->db, a->collection->id);
     if (s == STATUS_OK && a->also)

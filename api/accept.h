@@ -20,7 +20,8 @@ struct acceptance {
 };
 
 /* With Idempotency-Key as idempotency.h says. A kind that mutates makes the collection `processing`; STATUS_CONFLICT
- * names the operation that holds it. The operation is durable, counted and pushed when it returns STATUS_OK, unless
+ * names the operation that holds it; STATUS_RATE_LIMITED and STATUS_NO_SPACE: a limit would be passed, the reply is
+ * filled (resources.h). The operation is durable, counted and pushed when it returns STATUS_OK, unless
  * *out_is_replay (the reply is an earlier one's). `out` may be NULL. */
 enum status accept_operation(struct request *r, const struct acceptance *a, struct operation_ref *out,
                              bool *out_is_replay) must_check;

@@ -6,6 +6,7 @@
 #include "api/source_request.h"
 #include "api/views.h"
 #include "common/fault.h"
+#include "common/store/resource_store.h"
 
 #include <string.h>
 #include <strings.h>
@@ -13,9 +14,9 @@
 bool together_may(struct request *r)
 {
     const char *key = request_header(r, "Idempotency-Key");
-    /* A key is stored in a transaction of its own; a grant is looked up. */
+    /* A key is stored in a transaction of its own; a grant is looked up; limits are counted one by one. */
     return r->route->handler == sources_add && !(key && *key) &&
-           strcmp(r->api->settings->source_roots_for, "granted") != 0;
+           strcmp(r->api->settings->source_roots_for, "granted") != 0 && !resource_store_limits_all(r->api->settings);
 }
 
 /* One operation at a time on a collection: its next request finds out alone. */

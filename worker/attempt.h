@@ -15,6 +15,8 @@ struct task_runtime {
     char logged_stage[48]; /* the newest stage in the log, and when how far it is was logged */
     int64_t logged_ms;
     struct rusage usage;
+    double waited_seconds; /* from due to loaded */
+    bool has_own_peak;     /* of memory; brief attempts share the process's */
     /* Of a brief kind: events wait for its end, so that they travel in one write with it; when it takes long after all,
      * they go out one by one. */
     bool holds_events;

@@ -69,6 +69,7 @@ static enum status settle(struct scope *sc, struct by_hand *h, const char *uuid,
 {
     struct hand_back give = {
         .delay_seconds = end->delay_seconds, .is_counted = end->is_counted, .class = (enum error_class)end->class};
+    hand_back_figures(&give, end);
     snprintf(give.operation_id, sizeof give.operation_id, "%s", uuid);
     snprintf(give.task_id, sizeof give.task_id, "%s", task_id);
     snprintf(give.reason, sizeof give.reason, "%s",

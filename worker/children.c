@@ -40,6 +40,7 @@ static void settle_end(struct supervisor *w, struct slot *slot, const struct tas
 {
     count_end(slot, end);
     struct hand_back give = hand_back_of(slot, end->is_counted, (enum error_class)end->class, end->reason);
+    hand_back_figures(&give, end);
     give.delay_seconds = end->delay_seconds;
     give.ended = end->ended <= ATTEMPT_HARD_LIMIT ? (enum attempt_end)end->ended : ATTEMPT_FAILED;
     if (end->is_outage && slot->attempt < OUTAGE_ATTEMPTS) {

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { STATEMENT_MS = 10000, REDIS_MS = 500, LOOK_MS = 250, PATIENCE_SECONDS = 60 };
 
@@ -38,9 +39,11 @@ static enum status name_the_known(struct scope *sc, const struct drain *d)
 /* In the rows, which each worker reads with its next renewal; over the control channel they hear of it at once. */
 static enum status ask(struct scope *sc, struct drain *d)
 {
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
     enum status s = migrate_check(sc, d->db);
     if (s == STATUS_OK)
-        s = db_run(sc, d->db, SQL_WORKER_DRAIN, &d->asked, d->worker);
+        s = db_run(sc, d->db, SQL_WORKER_DRAIN, &d->asked, d->worker, host);
     if (s == STATUS_OK && PQntuples(d->asked) == 0)
         return name_the_known(sc, d);
     if (s != STATUS_OK)

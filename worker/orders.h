@@ -78,8 +78,9 @@ struct task_end {
     bool is_counted;  /* as a failure, when given back */
     bool is_outage;   /* PostgreSQL was away: no fault of the operation's */
     double delay_seconds;
-    double seconds, cpu_seconds, peak_bytes;
-    char reason[REASON_BYTES]; /* fit for clients */
+    double seconds, cpu_seconds, peak_bytes, waited_seconds;
+    int64_t documents, chunks, tokens; /* of this attempt */
+    char reason[REASON_BYTES];         /* fit for clients */
 };
 
 enum report_kind {

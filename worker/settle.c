@@ -23,6 +23,8 @@ struct given_back {
     const char *task_id, *reason;
     const char *ended; /* how the attempt did */
     bool is_failed;
+    double seconds; /* of the attempt */
+    int64_t processed;
 };
 
 static const char *kept(struct scope *sc, const PGresult *rows, int row, const char *column)
@@ -34,7 +36,9 @@ static const char *kept(struct scope *sc, const PGresult *rows, int row, const c
 static struct given_back read_row(struct scope *sc, const PGresult *rows, int row, const char *uuid)
 {
     struct given_back g = {.collection_id = db_int(rows, row, "collection_id", 0),
-                           .reason = kept(sc, rows, row, "error_message")};
+                           .reason = kept(sc, rows, row, "error_message"),
+                           .seconds = db_real(rows, row, "seconds", 0),
+                           .processed = db_int(rows, row, "processed", 0)};
     g.ref.user_id = db_int(rows, row, "user_id", 0);
     g.ref.type = kept(sc, rows, row, "type");
     g.ref.status = kept(sc, rows, row, "status");
@@ -63,12 +67,34 @@ static enum status settle_failed(struct scope *sc, struct db *db, const struct g
     json_open(&t, NULL, '{');
     json_int(&t, "attempt", g->ref.attempt);
     json_text(&t, "error", g->reason);
+    json_real(&t, "duration", g->seconds);
+    json_int(&t, "documents_processed", g->processed);
     json_close(&t, '}');
     enum status s = operation_store_audit(sc, db, &g->ref, "failed", text_str(&t));
     if (s == STATUS_OK && g->collection_id != 0 && operation_kind(g->type)->mutates)
         s = operation_store_settle_collection(sc, db, g->collection_id, task_failed_collection_status(g->type),
                                               task_failed_collection_message(sc, g->type, g->reason));
     return s;
+}
+
+/* In the same transaction: figures, and what the log says of an operation that will be tried again. `how`: retried or
+ * swept. */
+static enum status note_given_back(struct scope *sc, struct db *db, const struct given_back *g, const char *how,
+                                   const char *figures)
+{
+    return db_run(sc, db, SQL_ATTEMPT_GIVEN_BACK, NULL, g->ref.uuid, g->is_failed ? NULL : how, figures);
+}
+
+/* NULL: the attempt told none (it died). */
+static const char *figures_of(struct scope *sc, const struct hand_back *give)
+{
+    if (!give->has_figures)
+        return NULL;
+    return arena_printf(&sc->arena,
+                        "{\"duration_seconds\":%.6f,\"cpu_seconds\":%.6f,\"memory_peak_bytes\":%.0f,"
+                        "\"documents_processed\":%lld,\"chunks\":%lld,\"tokens\":%lld,\"queue_wait_seconds\":%.6f}",
+                        give->seconds, give->cpu_seconds, give->peak_bytes, (long long)give->documents,
+                        (long long)give->chunks, (long long)give->tokens, give->waited_seconds);
 }
 
 /* After the COMMIT: best effort, the reconciler does what is missed here. */
@@ -100,6 +126,18 @@ static void log_hand_back(const struct given_back *g, const struct hand_back *gi
              log_real("delay_seconds", give->delay_seconds), log_text("not_before", g->is_failed ? NULL : not_before));
 }
 
+void hand_back_figures(struct hand_back *give, const struct task_end *end)
+{
+    give->has_figures = true;
+    give->seconds = end->seconds;
+    give->cpu_seconds = end->cpu_seconds;
+    give->peak_bytes = end->peak_bytes;
+    give->waited_seconds = end->waited_seconds;
+    give->documents = end->documents;
+    give->chunks = end->chunks;
+    give->tokens = end->tokens;
+}
+
 /* Model: hand back. */
 enum status settle_hand_back(struct scope *sc, const struct settle_stores *stores, const struct hand_back *give,
                              enum settled *out)
@@ -117,6 +155,8 @@ enum status settle_hand_back(struct scope *sc, const struct settle_stores *store
         g = read_row(sc, rows, 0, give->operation_id);
         g.ended = kept_or(sc, rows, 0, "ended", "handed_back");
         s = settle_failed(sc, stores->db, &g);
+        if (s == STATUS_OK)
+            s = note_given_back(sc, stores->db, &g, "retried", figures_of(sc, give));
         (void)FAULT(BEFORE_HAND_BACK_COMMIT, give->operation_id);
     }
     if (s == STATUS_OK)
@@ -171,6 +211,8 @@ enum status settle_sweep(struct scope *sc, const struct settle_stores *stores, d
         all[r] = read_row(sc, rows, r, db_text(rows, r, "uuid"));
         all[r].task_id = kept(sc, rows, r, "task_id");
         s = settle_failed(sc, stores->db, &all[r]);
+        if (s == STATUS_OK)
+            s = note_given_back(sc, stores->db, &all[r], "swept", NULL);
     }
     if (count > 0)
         (void)FAULT(BEFORE_SWEEP_COMMIT, all[0].ref.uuid);

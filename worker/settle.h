@@ -13,6 +13,10 @@ struct hand_back {
     enum error_class class; /* ERROR_NONE = nothing went wrong */
     enum attempt_end ended;
     char reason[REASON_BYTES]; /* {n} becomes the number of failures */
+    /* What the attempt took, if it lived to tell. */
+    bool has_figures;
+    double seconds, cpu_seconds, peak_bytes, waited_seconds;
+    int64_t documents, chunks, tokens;
 };
 
 enum settled { SETTLED_LOST, SETTLED_PENDING, SETTLED_FAILED };
@@ -22,6 +26,8 @@ struct settle_stores {
     struct db *db;
     struct redis *queue, *events;
 };
+
+void hand_back_figures(struct hand_back *give, const struct task_end *end);
 
 /* Gives one operation back, in a durable transaction of its own; pushes it when it is due at once, announces it when it
  * failed for good. *out: SETTLED_LOST when the task held it no longer. STATUS_UNAVAILABLE: try again. */

@@ -4,9 +4,11 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/machine.h"
 #include "common/message.h"
 #include "common/metrics.h"
 #include "common/store/operation_store.h"
+#include "worker/resources.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -302,6 +304,13 @@ static void measure(const struct task *task, struct task_end *out)
     out->seconds = (double)(clock_monotonic_ms() - task->runtime->started_ms) / 1000;
     out->cpu_seconds = cpu_of(&now) + cpu_of(&helpers) - cpu_of(&task->runtime->usage);
     out->peak_bytes = (double)now.ru_maxrss * 1024;
+    int64_t peak = task->runtime->has_own_peak ? machine_peak() : -1;
+    if (peak >= 0)
+        out->peak_bytes = (double)peak;
+    out->documents = task->processed - task->earlier_processed;
+    out->chunks = task->chunks;
+    out->tokens = task->tokens;
+    out->waited_seconds = task->runtime->waited_seconds;
 }
 
 static const char *audit_details(struct scope *sc, const struct task *task, const struct task_end *end)
@@ -322,9 +331,12 @@ static const char *figures(struct scope *sc, const struct task *task, const stru
 {
     return arena_printf(&sc->arena,
                         "{\"duration_seconds\":%.6f,\"cpu_seconds\":%.6f,\"memory_peak_bytes\":%.0f,"
-                        "\"documents_processed\":%lld,\"documents_failed\":%lld}",
-                        end->seconds, end->cpu_seconds, end->peak_bytes, (long long)task->processed,
-                        (long long)task->failed);
+                        "\"documents_processed\":%lld,\"documents_failed\":%lld,\"chunks\":%lld,\"tokens\":%lld,"
+                        "\"retries\":%d,\"queue_wait_seconds\":%.6f}",
+                        end->seconds, end->cpu_seconds, end->peak_bytes,
+                        (long long)(task->processed - task->earlier_processed),
+                        (long long)(task->failed - task->earlier_failed), (long long)task->chunks,
+                        (long long)task->tokens, task->attempt > 1 ? task->attempt - 1 : 0, end->waited_seconds);
 }
 
 /* The parameters of operation_end.sql. */
@@ -529,6 +541,7 @@ static enum status read_row(struct attempt *a, const PGresult *rows, int row)
     task->attempt = (int)db_int(rows, row, "attempt", 0);
     task->failures = (int)db_int(rows, row, "failures", 0);
     task->max_attempts = (int)db_int(rows, row, "max_attempts", 1);
+    task->runtime->waited_seconds = db_real(rows, row, "waited_seconds", 0);
     task->processed = task->earlier_processed = db_int(rows, row, "processed", 0);
     task->failed = task->earlier_failed = db_int(rows, row, "failed", 0);
     task->last_reason = arena_strdup(&sc->arena, db_text(rows, row, "last_reason"));
@@ -627,7 +640,10 @@ void attempt_work(struct attempt *a)
         announce_start(&a->sc, task);
         (void)FAULT(START_ANNOUNCED, task->operation_id);
         db_on_wait(task->db, task_has_to_stop, task);
-        a->status = functions[task->type](&a->sc, task);
+        if (!task_is_brief(task->type))
+            a->status = resources_check(&a->sc, task->settings);
+        if (a->status == STATUS_OK)
+            a->status = functions[task->type](&a->sc, task);
         db_on_wait(task->db, NULL, NULL);
         db_rollback(task->db); /* nothing may be left open, whatever went wrong */
     }
@@ -683,6 +699,8 @@ void task_execute(const struct task_host *host, const char *operation_id, const 
     struct attempt a = {0}, *one = &a;
     (void)FAULT(TASK_RECEIVED, operation_id);
     attempt_init(&a, host, operation_id, task_id, worker_id);
+    machine_forget_peak();
+    a.runtime.has_own_peak = true;
     if (attempts_load(&one, 1) != STATUS_OK)
         log_debug("attempt_not_loaded", log_text("operation", operation_id), log_text("problem", a.sc.problem_text));
     (void)FAULT(TASK_LOADED, operation_id);

@@ -5,6 +5,7 @@
 #include "common/jwt.h"
 #include "common/log.h"
 #include "common/password.h"
+#include "common/store/audit_store.h"
 #include "common/store/user_store.h"
 
 #include <pthread.h>
@@ -52,6 +53,22 @@ static enum status hash_password(struct scope *sc, const char *password, const c
     s = password_hash(sc, password, out);
     hashing_end();
     return s;
+}
+
+/* Never a password, nor a name that is no account's: people type passwords there. What is lost here is in the log. */
+static void audit(struct request *r, int64_t user_id, const char *action)
+{
+    scoped_text t = {0};
+    json_open(&t, NULL, '{');
+    json_text(&t, "address", r->client_address);
+    json_close(&t, '}');
+    struct scope own;
+    scope_init(&own, r->sc->trace_id);
+    own.deadline_ms = r->sc->deadline_ms;
+    if (audit_store_add(&own, r->db, user_id, action, NULL, NULL, text_str(&t)) != STATUS_OK)
+        log_warning("not_audited", log_text("action", action), log_int("user_id", user_id),
+                    log_text("problem", own.problem_text));
+    scope_done(&own);
 }
 
 static void write_user(struct text *t, const struct user_row *u)
@@ -119,6 +136,7 @@ enum status auth_register(struct request *r)
     if (s != STATUS_OK)
         return s;
     log_info("user_registered", log_int("user_id", row.id), log_bool("is_superuser", row.is_superuser));
+    audit(r, row.id, "user_registered");
     write_user(reply_json(r, 200), &row);
     return STATUS_OK;
 }
@@ -184,11 +202,14 @@ enum status auth_login(struct request *r)
     enum status s = limit_guess(r, account);
     if (s == STATUS_OK)
         s = verify(r, json_get_text(r->json, "password", ""), found == STATUS_OK ? &user : NULL, &new_hash);
+    if (s == STATUS_UNAUTHENTICATED && found == STATUS_OK)
+        audit(r, user.id, "login_failed"); /* as many as limit_guess() lets through */
     if (s != STATUS_OK)
         return s;
     if (!user.is_active)
         return fail(r->sc, STATUS_FORBIDDEN, "Inactive user");
     limit_guess_forget(r, account);
+    audit(r, user.id, "login");
     s = user_store_logged_in(r->sc, r->db, user.id, new_hash);
     return s == STATUS_OK ? give_tokens(r, &user, NULL) : s;
 }

@@ -2,11 +2,13 @@
 #include "api/chunking_check.h"
 #include "api/guard.h"
 #include "api/idempotency.h"
+#include "api/resources.h"
 #include "api/router.h"
 #include "api/source_request.h"
 #include "api/views.h"
 #include "common/chunking.h"
 #include "common/fault.h"
+#include "common/store/audit_store.h"
 #include "common/store/source_store.h"
 
 #include <string.h>
@@ -214,14 +216,25 @@ static const char *index_config(struct request *r, const struct creation *n, int
     return arena_strdup(&r->sc->arena, text_str(&t));
 }
 
+static enum status audit(struct request *r, const char *action, const struct collection *c, const char *name)
+{
+    scoped_text t = {0};
+    json_open(&t, NULL, '{');
+    json_text(&t, "name", name);
+    json_close(&t, '}');
+    return audit_store_add(r->sc, r->db, r->user.id, action, c->uuid, NULL, text_str(&t));
+}
+
 /* The collection, its source if it has one, and the operation that makes it ready: all or nothing. */
 static enum status create_in_transaction(struct request *r, void *context)
 {
     struct creation *n = context;
-    struct collection c;
+    struct collection c = {0};
     scoped(PGresult) *rows = NULL;
     int64_t source_id = 0;
-    enum status s = collection_store_insert(r->sc, r->db, &n->collection, &c, &rows);
+    enum status s = resource_admit_collection(r, n->has_source);
+    if (s == STATUS_OK)
+        s = collection_store_insert(r->sc, r->db, &n->collection, &c, &rows);
     if (s == STATUS_OK && n->has_source) {
         struct source_new source = {c.id, n->source.type, n->source.path, n->source.config_json};
         s = source_store_put(r->sc, r->db, &source, &source_id);
@@ -236,7 +249,9 @@ static enum status create_in_transaction(struct request *r, void *context)
         .config_json = index_config(r, n, source_id),
         .default_retries = (int)r->api->settings->default_max_retries,
     };
-    s = operation_store_insert(r->sc, r->db, &o, &n->operation);
+    s = audit(r, "collection_created", &c, n->collection.name);
+    if (s == STATUS_OK)
+        s = operation_store_insert(r->sc, r->db, &o, &n->operation);
     if (s == STATUS_OK)
         write_collection(reply_json(r, 201), rows, n->operation.uuid, n->has_source);
     return s;
@@ -261,6 +276,45 @@ enum status collections_create(struct request *r)
 
 /* ---- change ---- */
 
+/* What was changed, not to what: descriptions and metadata are the owner's. */
+static const char *fields_changed(struct request *r, const struct collection_change *change)
+{
+    scoped_text t = {0};
+    json_open(&t, NULL, '{');
+    if (change->name)
+        json_text(&t, "name", change->name);
+    if (change->is_public)
+        json_raw(&t, "is_public", change->is_public);
+    if (change->sync_mode)
+        json_text(&t, "sync_mode", change->sync_mode);
+    if (change->sync_interval_minutes >= 0)
+        json_int(&t, "sync_interval_minutes", change->sync_interval_minutes);
+    if (change->has_description)
+        json_bool(&t, "description", true);
+    if (change->has_metadata)
+        json_bool(&t, "metadata", true);
+    json_close(&t, '}');
+    return arena_strdup(&r->sc->arena, text_str(&t));
+}
+
+static enum status change_in_transaction(struct request *r, const struct collection *c,
+                                         const struct collection_change *change)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_begin(r->sc, r->db);
+    if (s == STATUS_OK)
+        s = collection_store_update(r->sc, r->db, c->id, change, &rows);
+    if (s == STATUS_OK)
+        s = audit_store_add(r->sc, r->db, r->user.id, "collection_updated", c->uuid, NULL, fields_changed(r, change));
+    if (s == STATUS_OK)
+        s = db_commit(r->sc, r->db);
+    else
+        db_rollback(r->db);
+    if (s == STATUS_OK)
+        write_collection(reply_json(r, 200), rows, NULL, false);
+    return s;
+}
+
 enum status collections_update(struct request *r)
 {
     struct collection c;
@@ -281,11 +335,7 @@ enum status collections_update(struct request *r)
     change.description = json_get_text(r->json, "description", NULL);
     change.has_metadata = cJSON_GetObjectItemCaseSensitive(r->json, "metadata");
     change.metadata_json = body_json(r, "metadata");
-    scoped(PGresult) *rows = NULL;
-    s = collection_store_update(r->sc, r->db, c.id, &change, &rows);
-    if (s == STATUS_OK)
-        write_collection(reply_json(r, 200), rows, NULL, false);
-    return s;
+    return change_in_transaction(r, &c, &change);
 }
 
 /* ---- delete ---- */
@@ -306,6 +356,8 @@ static enum status delete_in_transaction(struct request *r, const struct collect
     enum status s = db_begin(r->sc, r->db);
     if (s == STATUS_OK)
         s = operation_store_insert(r->sc, r->db, &o, out);
+    if (s == STATUS_OK)
+        s = audit(r, "collection_deleted", c, c->name);
     if (s == STATUS_OK)
         s = collection_store_hide(r->sc, r->db, c->id);
     (void)FAULT(BEFORE_DELETE_COMMIT, c->uuid);

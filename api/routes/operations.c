@@ -90,6 +90,51 @@ enum status operations_show(struct request *r)
     return s;
 }
 
+static void write_totals(struct text *t, const PGresult *rows)
+{
+    static const char *const counts[] = {"documents_processed", "documents_failed", "chunks", "tokens"};
+    static const char *const seconds[] = {"busy_seconds", "cpu_seconds", "elapsed_seconds", "queue_wait_seconds",
+                                          "waited_seconds"};
+    json_open(t, "totals", '{');
+    json_int(t, "attempts", db_int(rows, 0, "attempts_begun", 0));
+    int64_t retries = db_int(rows, 0, "attempts_begun", 0) - 1;
+    json_int(t, "retries", retries > 0 ? retries : 0);
+    for (size_t i = 0; i < array_len(counts); i++)
+        json_int(t, counts[i], db_int(rows, 0, counts[i], 0));
+    for (size_t i = 0; i < array_len(seconds); i++) {
+        if (db_text(rows, 0, seconds[i]))
+            json_real(t, seconds[i], db_real(rows, 0, seconds[i], 0));
+        else
+            json_null(t, seconds[i]); /* has not begun */
+    }
+    json_raw(t, "memory_peak_bytes", db_text(rows, 0, "memory_peak_bytes"));
+    json_text(t, "created_at", db_text(rows, 0, "created_at"));
+    json_text(t, "started_at", db_text(rows, 0, "started_at"));
+    json_text(t, "completed_at", db_text(rows, 0, "completed_at"));
+    json_close(t, '}');
+}
+
+enum status operations_metrics(struct request *r)
+{
+    scoped(PGresult) *known = NULL;
+    scoped(PGresult) *rows = NULL;
+    enum status s = find_operation(r, true, &known);
+    if (s == STATUS_OK)
+        s = operation_view_metrics(r->sc, r->db, r->params[0], &rows);
+    if (s != STATUS_OK)
+        return s;
+    struct text *t = reply_json(r, 200);
+    json_open(t, NULL, '{');
+    json_text(t, "operation_id", db_text(rows, 0, "operation_id"));
+    json_text(t, "type", db_text(rows, 0, "type"));
+    json_text(t, "status", db_text(rows, 0, "status"));
+    write_totals(t, rows);
+    json_raw(t, "attempts", db_text(rows, 0, "attempts"));
+    json_raw(t, "estimate", db_text(rows, 0, "estimate"));
+    json_close(t, '}');
+    return STATUS_OK;
+}
+
 /* ---- start ---- */
 
 /* These have endpoints that check what they need; all other kinds are started here. */
@@ -158,7 +203,7 @@ static enum status cancel_in_transaction(struct request *r, struct operation_ref
     if (s == STATUS_OK)
         s = operation_store_cancel(r->sc, r->db, r->params[0], out, out_worker, &collection_id);
     if (s == STATUS_OK)
-        s = operation_store_audit(r->sc, r->db, out, "cancelled", NULL);
+        s = operation_store_audit_cancel(r->sc, r->db, out, r->user.id, *out_worker ? "processing" : "pending");
     enum operation_type type;
     bool is_known = s == STATUS_OK && operation_type_parse(out->type, &type) == STATUS_OK;
     if (is_known && collection_id != 0 && operation_kind(type)->mutates)

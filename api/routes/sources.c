@@ -1,6 +1,7 @@
 /* A collection's sources. */
 #include "api/accept.h"
 #include "api/idempotency.h"
+#include "api/resources.h"
 #include "api/router.h"
 #include "api/source_request.h"
 #include "api/views.h"
@@ -12,6 +13,7 @@
 struct addition {
     struct source_request source;
     struct operation_ref operation;
+    bool is_limited; /* the user has limits, which are looked at in the same transaction */
 };
 
 static enum status add_source(struct request *r, void *context)
@@ -26,20 +28,35 @@ static enum status add_source(struct request *r, void *context)
         .config_json = n->source.config_json,
         .additional_json = n->source.additional_json,
         .default_retries = (int)r->api->settings->default_max_retries,
+        .is_admitted = n->is_limited,
     };
     (void)FAULT(BEFORE_SOURCE_ADDED, r->params[0]);
-    enum status s = operation_store_add_source(r->sc, r->db, &a, &n->operation, &rows);
+    enum status s = n->is_limited ? resource_admit(r, OPERATION_APPEND, true) : STATUS_OK;
+    if (s == STATUS_OK)
+        s = operation_store_add_source(r->sc, r->db, &a, &n->operation, &rows);
     if (s == STATUS_OK)
         view_write(reply_json(r, 202), NULL, &schema_OPERATION, rows, 0);
     return s;
 }
 
-/* The statement is a transaction by itself; only an Idempotency-Key makes it part of a larger one. */
+/* The statement is a transaction by itself; only an Idempotency-Key and limits make it part of a larger one. */
 static enum status add_once(struct request *r, struct addition *n, bool *out_is_done)
 {
     *out_is_done = false;
     const char *key = request_header(r, "Idempotency-Key");
-    return key && *key ? idempotency_run(r, add_source, n, out_is_done) : add_source(r, n);
+    return n->is_limited || (key && *key) ? idempotency_run(r, add_source, n, out_is_done) : add_source(r, n);
+}
+
+/* The statement passes over users with limits; so most requests do not ask for them. */
+static enum status add_within_limits(struct request *r, struct addition *n, bool *out_is_done)
+{
+    n->is_limited = resource_store_limits_all(r->api->settings);
+    enum status s = add_once(r, n, out_is_done);
+    if (s != STATUS_CONFLICT || n->is_limited)
+        return s;
+    scope_forgive(r->sc);
+    s = resource_store_is_limited(r->sc, r->db, r->api->settings, r->user.id, &n->is_limited);
+    return s == STATUS_OK ? n->is_limited ? add_once(r, n, out_is_done) : STATUS_CONFLICT : s;
 }
 
 /* Whether the client may see and change the collection comes before what is wrong with its source. */
@@ -69,7 +86,7 @@ enum status sources_add(struct request *r)
     s = source_request_read(r, &n.source);
     if (s != STATUS_OK)
         return refuse(r, s);
-    s = add_once(r, &n, &is_done);
+    s = add_within_limits(r, &n, &is_done);
     if (s == STATUS_CONFLICT)
         return refuse(r, s);
     if (s == STATUS_OK && !is_done)

@@ -48,6 +48,17 @@ enum status system_tasks(struct request *r)
     return s;
 }
 
+/* The screen shows numbers, also where there is no limit. */
+static int64_t or_very_many(int64_t limit)
+{
+    return limit < 0 ? 1000000 : limit;
+}
+
+static int64_t whole_gb(int64_t bytes)
+{
+    return bytes < 0 ? bytes : bytes >> 30;
+}
+
 enum status system_info(struct request *r)
 {
     struct text *t = reply_json(r, 200);
@@ -55,9 +66,9 @@ enum status system_info(struct request *r)
     json_text(t, "version", OPSTREAM_VERSION);
     json_text(t, "environment", r->api->settings->environment);
     json_text(t, "python_version", "none");
-    json_open(t, "limits", '{'); /* there are none; the screen shows numbers */
-    json_int(t, "max_collections_per_user", 1000000);
-    json_int(t, "max_storage_gb_per_user", 1000000);
+    json_open(t, "limits", '{');
+    json_int(t, "max_collections_per_user", or_very_many(r->api->settings->max_collections_per_user));
+    json_int(t, "max_storage_gb_per_user", or_very_many(whole_gb(r->api->settings->max_bytes_per_user)));
     json_close(t, '}');
     json_open(t, "rate_limits", '{');
     json_text(t, "chunking_preview", "30/minute");

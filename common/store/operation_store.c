@@ -73,7 +73,8 @@ enum status operation_store_add_source(struct scope *sc, struct db *db, const st
     int retries = kind->retries >= 0 ? kind->retries : a->default_retries;
     scoped(PGresult) *rows = NULL;
     enum status s = db_run_kept(sc, db, SQL_SOURCE_ADD, &rows, a->collection_uuid, db_number(sc, a->user_id), a->type,
-                                a->path, a->config_json, a->additional_json, db_number(sc, 1 + retries), kind->queue);
+                                a->path, a->config_json, a->additional_json, db_number(sc, 1 + retries), kind->queue,
+                                a->is_admitted ? "true" : "false");
     if (s != STATUS_OK && is_beaten(db, s)) {
         scope_forgive(sc);
         s = STATUS_CONFLICT;
@@ -216,6 +217,12 @@ enum status operation_store_audit(struct scope *sc, struct db *db, const struct 
     const char *action = arena_printf(&sc->arena, "operation_%s_%s", o->type, status);
     return db_run(sc, db, SQL_OPERATION_AUDIT, NULL, db_number(sc, o->user_id),
                   *o->collection_uuid ? o->collection_uuid : NULL, o->uuid, action, details_json);
+}
+
+enum status operation_store_audit_cancel(struct scope *sc, struct db *db, const struct operation_ref *o,
+                                         int64_t user_id, const char *was)
+{
+    return db_run(sc, db, SQL_OPERATION_CANCEL_AUDIT, NULL, o->uuid, db_number(sc, user_id), was);
 }
 
 /* ---- announce ---- */

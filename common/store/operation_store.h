@@ -41,6 +41,7 @@ struct source_addition {
     const char *type, *path, *config_json;
     const char *additional_json; /* may be NULL */
     int default_retries;
+    bool is_admitted; /* the user's limits were looked at (resource_store.h); else who has some is in no state for it */
 };
 enum status operation_store_add_source(struct scope *sc, struct db *db, const struct source_addition *a,
                                        struct operation_ref *out, PGresult **out_rows) must_check;
@@ -75,6 +76,11 @@ enum status operation_store_settle_collection(struct scope *sc, struct db *db, i
 /* One row of audit_log, action "operation_{type}_{status}". `details_json` may be NULL. */
 enum status operation_store_audit(struct scope *sc, struct db *db, const struct operation_ref *o, const char *status,
                                   const char *details_json) must_check;
+
+/* The entries of a cancellation, in its transaction: operation_cancel_requested by `user_id`, and
+ * operation_{type}_cancelled with duration and documents_processed. `was`: pending or processing. */
+enum status operation_store_audit_cancel(struct scope *sc, struct db *db, const struct operation_ref *o,
+                                         int64_t user_id, const char *was) must_check;
 
 /* The last events of some rows (columns of operation_final.sql), each after those of `before` that belong to its
  * operation, in one write; notes which are out. What could not be published is the reconciler's. */

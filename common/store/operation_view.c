@@ -16,6 +16,19 @@ enum status operation_view_find(struct scope *sc, struct db *db, const char *uui
     return STATUS_OK;
 }
 
+enum status operation_view_metrics(struct scope *sc, struct db *db, const char *uuid, PGresult **out_rows)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, db, SQL_OPERATION_METRICS, &rows, uuid);
+    if (s != STATUS_OK)
+        return s;
+    if (PQntuples(rows) == 0)
+        return fail(sc, STATUS_NOT_FOUND, "Operation with ID '%s' not found", uuid);
+    *out_rows = rows;
+    rows = NULL;
+    return STATUS_OK;
+}
+
 enum status operation_view_list(struct scope *sc, struct db *db, const struct operation_filter *f, int limit,
                                 int64_t offset, PGresult **out_rows)
 {

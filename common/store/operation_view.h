@@ -8,6 +8,9 @@
 enum status operation_view_find(struct scope *sc, struct db *db, const char *uuid, bool names_workers,
                                 PGresult **out_rows) must_check;
 
+/* What it took: totals, `attempts` and `estimate` (JSON). STATUS_NOT_FOUND. */
+enum status operation_view_metrics(struct scope *sc, struct db *db, const char *uuid, PGresult **out_rows) must_check;
+
 struct operation_filter {
     int64_t user_id;            /* 0 = any */
     int64_t collection_id;      /* 0 = any */

@@ -1,4 +1,5 @@
--- The ends of some attempts with their audit rows and figures, in one statement. It fences itself: it locks the rows and finds them only while the
+-- The ends of some attempts with their audit rows (that the attempt began is told with its end, as a row a claim would cost too much) and figures, in
+-- one statement. It fences itself: it locks the rows and finds them only while the
 -- tasks hold them, so an attempt without a row has lost its operation; COMMIT follows at once. Answers what the last events say (operation_final.sql).
 -- Arrays of equal length: $1 operation uuids, $2 task ids, $3 completed | failed, $4 error classes, $5 error messages, $6 results (JSON), $7 processed,
 -- $8 failed, $9 totals, $10 details of the audit rows (JSON), $11 figures (JSON)
@@ -15,10 +16,13 @@ WITH given AS (
         current_file = NULL, meta = attempt_ended(o.meta, g.status, g.error_class, g.error_message)
     FROM given g WHERE o.uuid = g.uuid AND o.task_id = g.task_id AND o.status IS NOT DISTINCT FROM 'processing'
     RETURNING o.uuid, o.type, o.status, o.attempt, o.user_id, o.collection_uuid, o.percent, o.processed, o.failed, o.total, o.error_class,
-        o.error_message, o.result, g.details, g.figures
+        o.error_message, o.result, g.details, g.figures, o.meta #>> '{attempts,-1,started_at}' AS begun_at
 ), audited AS (
-    INSERT INTO audit_log (user_id, collection_uuid, operation_uuid, action, details)
-    SELECT user_id, collection_uuid, uuid, 'operation_' || type || '_' || status, details FROM ended
+    INSERT INTO audit_log (user_id, collection_uuid, operation_uuid, action, details, created_at)
+    SELECT e.user_id, e.collection_uuid, e.uuid, 'operation_' || e.type || '_' || s.status, s.details, s.created_at
+    FROM ended e CROSS JOIN LATERAL (VALUES
+        ('processing', jsonb_build_object('attempt', e.attempt), coalesce(e.begun_at::timestamptz, now())), (e.status, e.details, now())
+    ) AS s (status, details, created_at)
 ), measured AS (
     INSERT INTO operation_figures (operation_uuid, attempt, figures)
     SELECT uuid, attempt, figures FROM ended

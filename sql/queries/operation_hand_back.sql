@@ -12,4 +12,5 @@ UPDATE operations SET
         'ended', $7::text, 'ended_at', to_iso(now()), 'error_class', $5::text, 'reason', replace($6::text, '{n}', (failures + 1)::text)))
 WHERE uuid = $1::uuid AND task_id = $2::uuid AND status = 'processing'
 RETURNING status, error_message, queue, type, attempt, failures, user_id, collection_id, collection_uuid, not_before <= now() AS is_due,
-    meta #>> '{attempts,-1,ended}' AS ended, to_iso(not_before) AS not_before
+    meta #>> '{attempts,-1,ended}' AS ended, processed,
+    extract(epoch FROM now() - (meta #>> '{attempts,-1,started_at}')::timestamptz)::float8 AS seconds, to_iso(not_before) AS not_before

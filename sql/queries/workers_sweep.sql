@@ -27,7 +27,8 @@ WITH lapsed AS (
             'ended', 'lease_lapsed', 'ended_at', to_iso(now()), 'error_class', CASE WHEN crashes = 1 THEN 'internal' END,
             'reason', CASE WHEN crashes = 1 THEN 'the worker''s lease lapsed' ELSE 'its worker was stopped' END))
     FROM held WHERE o.id = held.id AND o.task_id = held.task_id AND o.status = 'processing'
-    RETURNING o.uuid, o.queue, o.status, o.task_id, o.type, o.attempt, o.user_id, o.collection_id, o.collection_uuid, o.error_message, held.worker_id
+    RETURNING o.uuid, o.queue, o.status, o.task_id, o.type, o.attempt, o.user_id, o.collection_id, o.collection_uuid, o.error_message, held.worker_id, o.processed,
+        extract(epoch FROM now() - (o.meta #>> '{attempts,-1,started_at}')::timestamptz)::float8 AS seconds
 ), gone AS (
     DELETE FROM workers w USING lapsed WHERE w.id = lapsed.id
 )

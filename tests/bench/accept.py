@@ -72,7 +72,7 @@ class Bench:
             return ("\\set i :i + 1\n\\set n :i * :clients + :client_id + 1\n"
                     "INSERT INTO operations (collection_id, collection_uuid, user_id, type, mutates, queue, config, max_attempts)"
                     f" VALUES (:n, ('{UUID}' || lpad((:n)::text, 12, '0'))::uuid, {self.user_id}, 'append', true, 'default', '{whole}', 4);\n")
-        values = [f"('{UUID}' || lpad((:n)::text, 12, '0'))", f"'{self.user_id}'", "'directory'", f"'{self.folder}'", f"'{config}'", "NULL", "'4'", "'default'"]
+        values = [f"('{UUID}' || lpad((:n)::text, 12, '0'))", f"'{self.user_id}'", "'directory'", f"'{self.folder}'", f"'{config}'", "NULL", "'4'", "'default'", "'false'"]
         text = re.sub(r"\$(\d)", lambda m: values[int(m.group(1)) - 1], self.statement)
         return "\\set i :i + 1\n\\set n :i * :clients + :client_id + 1\n" + " ".join(text.split()) + ";\n"
 

@@ -38,6 +38,8 @@ class World:
         self.folder = folder
 
     def path(self, template):
+        if template.startswith("/api/v2/users/"):
+            return template.format(id=1)
         end = "operations" if template.startswith("/api/v2/operations/") else "collections"
         values = {"id": self.operation if end == "operations" else self.collection, "source_id": self.source, "document_id": self.document, "type": "directory",
                   "plugin": "semantic", "pid": self.projection["id"]}

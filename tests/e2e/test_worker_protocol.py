@@ -221,7 +221,7 @@ def test_a_job_is_claimed_run_and_announced(db, redis, start):
     assert wait_until(lambda: row(db, uuid)["announced_at"])
     types = [e["type"] for e in redis.events(uuid)]
     assert types[0] == "operation_started" and types[-1] == "operation_completed" and "processing_progress" in types
-    assert db(f"SELECT action FROM audit_log WHERE operation_uuid = '{uuid}'") == "operation_noop_completed"
+    assert db(f"SELECT action FROM audit_log WHERE operation_uuid = '{uuid}' ORDER BY id DESC LIMIT 1") == "operation_noop_completed"
     assert "duration_seconds" in db(f"SELECT figures FROM operation_figures WHERE operation_uuid = '{uuid}'")
     code, text = w.get("/metrics")
     assert code == 200 and 'operations_total{operation_type="noop",status="completed"} 1' in text

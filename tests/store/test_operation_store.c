@@ -448,7 +448,7 @@ static void an_operation_that_ended_settles_its_collection_and_is_audited(void *
         store_sql(
             "SELECT string_agg(action || details::text, ' ' ORDER BY id) FROM audit_log WHERE operation_uuid = '%s'",
             o.uuid),
-        "operation_append_completed{\"documents_processed\": 3} operation_append_failed{}");
+        "operation_append_pending{} operation_append_completed{\"documents_processed\": 3} operation_append_failed{}");
 }
 
 /* ---- announce ---- */

@@ -95,6 +95,8 @@ static const char *summary(struct scope *sc, const struct ingest *in)
     json_int(&t, "documents_updated", in->updated);
     json_int(&t, "unchanged_documents_skipped", in->unchanged);
     json_int(&t, "duplicate_documents_skipped", in->duplicates);
+    json_int(&t, "files_left_out", in->room.left_out);
+    json_text(&t, "left_out_because", room_sentence(sc, &in->room));
     json_int(&t, "chunks_created", in->chunks_written);
     json_int(&t, "tokens_embedded", in->writing.tokens_embedded);
     if (in->reading.note)
@@ -111,16 +113,24 @@ static enum status finish(struct scope *sc, struct ingest *in, const char *last_
     if (s != STATUS_OK)
         return s;
     (void)FAULT(DOCUMENTS_WRITTEN, task->operation_id);
+    const char *left_out = room_sentence(sc, &in->room);
+    bool is_nothing_added = left_out && in->registered + in->updated == 0 && task->processed == task->failed;
     bool is_all_failed = task->failed > 0 && task->failed == task->processed && in->unchanged + in->duplicates == 0;
-    s = note_run(sc, in, is_all_failed ? "failed" : task->failed ? "partial" : "success", in->first_problem);
+    s = note_run(sc, in,
+                 is_all_failed || is_nothing_added ? "failed"
+                 : task->failed || left_out        ? "partial"
+                                                   : "success",
+                 in->first_problem ? in->first_problem : left_out);
     if (s != STATUS_OK)
         return s;
+    if (is_nothing_added && task->type != OPERATION_INDEX) /* of which a failure would cost the collection */
+        return fail(sc, STATUS_INVALID, "nothing was added: %s", left_out);
     if (is_all_failed)
         return fail(sc, STATUS_INVALID, "none of the %lld documents could be read; the first one: %s",
                     (long long)task->failed, in->first_problem ? in->first_problem : "unknown");
     task->result_json = summary(sc, in);
     task->collection_status = "ready";
-    task->collection_message = task->failed > 0 ? "Completed with errors" : NULL;
+    task->collection_message = task->failed > 0 ? "Completed with errors" : left_out;
     task_event(sc, task, last_stage, 100, NULL, task->result_json, TASK_EVENT_ALWAYS);
     return STATUS_OK;
 }

@@ -172,6 +172,9 @@ static enum status register_news(struct scope *sc, struct batch *b, const struct
     enum status s = document_store_original(sc, task->db, task->collection_id, d.hash, d.path, &d.duplicate_of);
     if (s != STATUS_OK)
         return s;
+    bool is_counted = known->id && strcmp(known->status, "failed") != 0 && strcmp(known->status, "deleted") != 0;
+    if (!d.duplicate_of && !room_take(&in->room, !is_counted, is_counted ? f->size - known->size : f->size))
+        return STATUS_OK;
     b->counts.added += !known->id;
     b->counts.modified += known->id && strcmp(known->hash, d.hash) != 0; /* not what is only read again */
     if (d.duplicate_of) {
@@ -269,6 +272,8 @@ static enum status commit_batch(struct batch *b)
     if (s != STATUS_OK || !is_news)
         return s == STATUS_OK ? take_all(b, known) : s;
     s = db_begin(&b->sc, task->db);
+    if (s == STATUS_OK)
+        s = room_look(&b->sc, task, &in->room);
     if (s == STATUS_OK)
         s = take_all(b, known);
     if (s == STATUS_OK)
