@@ -159,6 +159,15 @@ static enum status take_document(struct scope *sc, struct ingest *in, struct gro
     return s;
 }
 
+/* At the soft limit what was read is saved before the attempt hands back. */
+static enum status save(struct scope *sc, struct ingest *in, struct group *g)
+{
+    scope_forgive(sc);
+    enum status s = g->count > 0 ? group_write(sc, in, g) : STATUS_OK;
+    group_reset(g, sc->trace_id);
+    return s == STATUS_OK ? task_check(sc, in->task) : s;
+}
+
 static enum status write_others(struct scope *sc, struct ingest *in, struct group *g)
 {
     struct ahead *ahead = ahead_new(sc, &in->reading, (int)in->task->settings->ingest_processes);
@@ -174,6 +183,8 @@ static enum status write_others(struct scope *sc, struct ingest *in, struct grou
         s = task_check(sc, in->task);
         if (s == STATUS_OK)
             s = take_document(sc, in, g, ahead);
+        if (s == STATUS_TIMEOUT)
+            s = save(sc, in, g);
         if (s == STATUS_OK && (group_is_full(in, g) || (is_end && ahead_count(ahead) == 0))) {
             s = group_write(sc, in, g);
             group_reset(g, sc->trace_id);
