@@ -68,8 +68,8 @@ static bool read_value(const struct field *f, const char **at, int *out, char *p
     for (size_t i = 0; i < digits; i++)
         n = n > 999 ? 1000 : n * 10 + (s[i] - '0');
     if (n < f->least || n > f->most) {
-        snprintf(problem, CRON_PROBLEM_BYTES, "%.*s is no %s from %d to %d", digits > 20 ? 20 : (int)digits, s,
-                 f->name, f->least, f->most);
+        snprintf(problem, CRON_PROBLEM_BYTES, "%.*s is no %s from %d to %d", digits > 20 ? 20 : (int)digits, s, f->name,
+                 f->least, f->most);
         return false;
     }
     *out = n;
