@@ -48,8 +48,8 @@ enum status db_query(struct scope *sc, struct db *db, const char *sql, int count
     db_query((sc), (db), (sql), (int)(sizeof((const char *[]){NULL __VA_OPT__(, ) __VA_ARGS__}) / sizeof(char *)) - 1, \
              &((const char *const[]){NULL __VA_OPT__(, ) __VA_ARGS__})[1], (out))
 
-/* db_query whose cells come as PostgreSQL keeps them, in network order: for vectors and bytes. Read them by PQgetvalue()
- * and PQgetlength(). */
+/* db_query whose cells come as PostgreSQL keeps them, in network order: for vectors and bytes. Read them by
+ * PQgetvalue() and PQgetlength(). */
 enum status db_query_binary(struct scope *sc, struct db *db, const char *sql, int count, const char *const *params,
                             PGresult **out) must_check;
 

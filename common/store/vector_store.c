@@ -160,8 +160,8 @@ enum status vector_store_remove(struct scope *sc, struct db *db, const struct ge
                                 int version, bool older, int64_t *out_removed)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, vector_store_sql(sc, SQL_VECTOR_DELETE_VERSION, g), &rows, db_number(sc, document_id),
-                           db_number(sc, version), older ? "true" : "false");
+    enum status s = db_run(sc, db, vector_store_sql(sc, SQL_VECTOR_DELETE_VERSION, g), &rows,
+                           db_number(sc, document_id), db_number(sc, version), older ? "true" : "false");
     if (s == STATUS_OK && out_removed)
         *out_removed = strtoll(PQcmdTuples(rows), NULL, 10);
     return s;

@@ -30,7 +30,7 @@ static inline __attribute__((always_inline)) float sum(const v16 *v)
 #define KERNEL __attribute__((target("avx2")))
 #define NAME(name) name##_avx2
 #include "worker/projection/matrix_kernel.h"
-#define KERNEL __attribute__((target("avx512f,prefer-vector-width=512")))
+#define KERNEL __attribute__((target("avx512f")))
 #define NAME(name) name##_avx512
 #include "worker/projection/matrix_kernel.h"
 #endif

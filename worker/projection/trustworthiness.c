@@ -40,8 +40,8 @@ static double look(const struct trust *t, uint32_t point, float *distances, stru
         uint32_t shown = heap->index[i];
         size_t nearer = 0;
         for (size_t j = 0; j < m->rows; j++)
-            nearer += distances[j] < distances[shown] || (distances[j] <= distances[shown] && j < shown);
-        if (distances[point] > distances[shown] || (distances[point] >= distances[shown] && point > shown))
+            nearer += distances[j] < distances[shown] || (j < shown && distances[j] <= distances[shown]);
+        if (distances[point] > distances[shown] || (point > shown && distances[point] >= distances[shown]))
             nearer++;      /* the point itself, which comes first whatever its number */
         if (nearer > t->k) /* the rank is `nearer`, as the point itself is counted for the shown one */
             faults += (double)(nearer - t->k);

@@ -3,6 +3,7 @@
 #include "common/arena.h"
 #include "worker/projection/quadtree.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -45,11 +46,12 @@ static void weigh_neighbors(void *context, size_t from, size_t to, int thread)
     for (size_t i = from; i < to; i++) {
         const float *distance = d->knn->distance + i * d->knn->k;
         float *w = d->weights + i * d->k;
-        double beta = 1, low = -INFINITY, high = INFINITY, sum = 0;
+        double beta = 1, low = -INFINITY, high = INFINITY, sum = 1;
         for (int step = 0; step < SEARCH_STEPS; step++) {
             double along = 0;
-            sum = 0;
-            for (size_t j = 0; j < d->k; j++) { /* the nearest one's weight is 1, so that the sum never is 0 */
+            w[0] = 1; /* of the nearest one, so that the sum never is 0 */
+            sum = 1;
+            for (size_t j = 1; j < d->k; j++) {
                 double beyond = (double)distance[j] - (double)distance[0], p = exp(-beyond * beta);
                 w[j] = (float)p;
                 sum += p;
@@ -84,6 +86,7 @@ static float *find_link(const struct descent *d, uint32_t from, uint32_t to)
 static bool make_symmetric(struct descent *d)
 {
     size_t n = d->n, k = d->k;
+    assert(d->weights);
     scoped_memory float *united = must_calloc(n * k + 1, sizeof *united); /* -1 = the other end's */
     d->starts = must_calloc(n + 2, sizeof *d->starts);
     for (uint32_t i = 0; i < n; i++) {

@@ -226,6 +226,11 @@ enum { LANES = 8 };
 typedef float lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t bits __attribute__((vector_size(4 * LANES)));
 
+static inline lanes all(float f)
+{
+    return (lanes){f, f, f, f, f, f, f, f};
+}
+
 static inline lanes chosen(bits mask, lanes yes, lanes no)
 {
     return (lanes)((mask & (bits)yes) | (~mask & (bits)no));
@@ -239,8 +244,8 @@ static inline lanes power(lanes x, float b)
     lanes y = __builtin_convertvector(exponent, lanes) +
               t * (2.88539008f + u * (0.961796694f + u * (0.577078016f + u * 0.412198583f)));
     y *= b;
-    y = chosen(y > 120, (lanes){} + 120, y);
-    y = chosen(y < -120, (lanes){} - 120, y);
+    y = chosen(y > 120, all(120), y);
+    y = chosen(y < -120, all(-120), y);
     lanes whole = (y + 12582912.0f) - 12582912.0f, f = y - whole; /* rounds to an integer */
     lanes e = 1 + f * (0.693147181f +
                        f * (0.240226507f +
@@ -253,7 +258,7 @@ static inline lanes power(lanes x, float b)
 static inline void take_batch(const struct pull *p, uint32_t i, float *other, int samples)
 {
     float *current = p->positions + 2 * (size_t)i;
-    lanes x = (lanes){} + current[0], y = (lanes){} + current[1];
+    lanes x = all(current[0]), y = all(current[1]);
     int first = other ? 1 : 0;
     bits is_pull = {other ? -1 : 0};
     if (other) {
@@ -267,11 +272,11 @@ static inline void take_batch(const struct pull *p, uint32_t i, float *other, in
     }
     lanes dx = current[0] - x, dy = current[1] - y, squared = dx * dx + dy * dy;
     bits is_apart = squared > 1e-30f; /* a point that met itself, lanes that are not used, and points that coincide */
-    squared = chosen(is_apart, squared, (lanes){} + 1);
+    squared = chosen(is_apart, squared, all(1));
     lanes d = power(squared, p->b);
     lanes pull = -2 * p->a * p->b * d / squared, push = 2 * p->b / (0.001f + squared);
-    lanes factor = chosen(is_apart, chosen(is_pull, pull, push) / (1 + p->a * d), (lanes){});
-    lanes fx = factor * dx, fy = factor * dy, most = (lanes){} + MOST_FORCE;
+    lanes factor = chosen(is_apart, chosen(is_pull, pull, push) / (1 + p->a * d), all(0));
+    lanes fx = factor * dx, fy = factor * dy, most = all(MOST_FORCE);
     fx = chosen(fx > most, most, chosen(fx < -most, -most, fx)) * p->alpha;
     fy = chosen(fy > most, most, chosen(fy < -most, -most, fy)) * p->alpha;
     for (int s = 0; s < first + samples; s++) {
