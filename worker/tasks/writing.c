@@ -99,19 +99,16 @@ static const char *chunk_metadata(struct scope *sc, const struct chunk *c)
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-enum status writing_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version, size_t from,
-                         size_t count, const float *vectors, int dim)
+enum status writing_chunk_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version,
+                               size_t from, size_t count, int64_t *out_ids)
 {
-    int64_t *ids = arena_array(&sc->arena, count, sizeof *ids);
     struct chunk_row *rows = arena_array(&sc->arena, count, sizeof *rows);
-    struct vector_row *embeddings = arena_array(&sc->arena, count, sizeof *embeddings);
-    enum status s = document_store_reserve(sc, w->task->db, count, ids);
+    enum status s = document_store_reserve(sc, w->task->db, count, out_ids);
     if (s != STATUS_OK)
         return s;
-    size_t n = 0;
     for (size_t i = 0; i < count; i++) {
         const struct chunk *c = &d->chunks[from + i];
-        rows[i] = (struct chunk_row){.id = ids[i],
+        rows[i] = (struct chunk_row){.id = out_ids[i],
                                      .document_id = d->from->id,
                                      .version = version,
                                      .ordinal = c->ordinal,
@@ -123,14 +120,28 @@ enum status writing_rows(struct scope *sc, struct writing *w, const struct ready
                                      .metadata_json = chunk_metadata(sc, c),
                                      .is_parent = c->is_parent,
                                      .parent_ordinal = c->parent};
-        if (c->is_parent)
+    }
+    s = document_store_write_chunks(sc, w->task->db, w->task->collection_id, rows, count);
+    (void)FAULT(CHUNKS_WRITTEN, d->from->name);
+    return s;
+}
+
+enum status writing_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version, size_t from,
+                         size_t count, const float *vectors, int dim)
+{
+    int64_t *ids = arena_array(&sc->arena, count, sizeof *ids);
+    struct vector_row *embeddings = arena_array(&sc->arena, count, sizeof *embeddings);
+    enum status s = writing_chunk_rows(sc, w, d, version, from, count, ids);
+    if (s != STATUS_OK)
+        return s;
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (d->chunks[from + i].is_parent)
             continue;
         embeddings[n] = (struct vector_row){ids[i], d->from->id, version, vectors + n * (size_t)dim};
         n++;
     }
-    s = document_store_write_chunks(sc, w->task->db, w->task->collection_id, rows, count);
-    (void)FAULT(CHUNKS_WRITTEN, d->from->name);
-    if (s == STATUS_OK && n > 0)
+    if (n > 0)
         s = vector_store_write(sc, w->task->db, &w->generation, embeddings, n);
     if (s == STATUS_OK)
         w->task->chunks += (int64_t)n;
