@@ -296,7 +296,7 @@ enum status chunk_preview_run(struct chunk_preview *p, struct scope *sc, const s
         s = find_model(p, sc, json_get_text(request, "model", NULL), &model);
     if (s == STATUS_OK)
         s = read_text(p, sc, request, &c.text);
-    if (s != STATUS_OK)
+    if (s != STATUS_OK || !model)
         return s;
     const cJSON *config = cJSON_GetObjectItemCaseSensitive(request, "config");
     scoped_memory char *config_json = cJSON_IsObject(config) ? cJSON_PrintUnformatted(config) : NULL;

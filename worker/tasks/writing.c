@@ -131,10 +131,10 @@ enum status writing_rows(struct scope *sc, struct writing *w, const struct ready
 {
     int64_t *ids = arena_array(&sc->arena, count, sizeof *ids);
     struct vector_row *embeddings = arena_array(&sc->arena, count, sizeof *embeddings);
-    size_t n = 0;
     enum status s = writing_chunk_rows(sc, w, d, version, from, count, ids);
     if (s != STATUS_OK)
         return s;
+    size_t n = 0;
     for (size_t i = 0; i < count; i++) {
         if (d->chunks[from + i].is_parent)
             continue;

@@ -28,6 +28,7 @@ enum status writing_embed(struct scope *sc, struct writing *w, struct ready_docu
  * writing_embed() gives them for the same range. Without any vector the generation is not looked at. */
 enum status writing_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version, size_t from,
                          size_t count, const float *vectors, int dim) must_check;
-/* The rows of the chunks alone, for those who bring their vectors by other ways; their ids in out_ids[count]. */
+/* The rows of the chunks alone, parents too, for those who bring their vectors by other ways; their ids in
+ * out_ids[count]. */
 enum status writing_chunk_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version,
                                size_t from, size_t count, int64_t *out_ids) must_check;
