@@ -1,7 +1,7 @@
 -- Visible documents that have other than their number of chunks, or chunks without a vector in the live generation. $1 collection row id, $2 examples
 WITH counted AS (
     SELECT k.document_id, k.version, count(*) AS chunks, count(v.chunk_id) AS vectors
-    FROM chunks k LEFT JOIN vec.g0 v ON v.chunk_id = k.id WHERE k.collection_id = $1::bigint GROUP BY k.document_id, k.version
+    FROM chunks k LEFT JOIN vec.g0 v ON v.chunk_id = k.id WHERE k.collection_id = $1::bigint AND NOT k.is_parent GROUP BY k.document_id, k.version
 ), incomplete AS (
     SELECT d.id, d.uuid FROM documents d LEFT JOIN counted n ON n.document_id = d.id AND n.version = d.live_version
     WHERE d.collection_id = $1::bigint AND d.live_version > 0 AND d.status = 'completed'

@@ -133,6 +133,14 @@ class User:
         self.accepted[made["id"]] = "append"
         return made["id"]
 
+    def reindex(self, rng, collection, body=None):
+        made = self.accept(rng, f"/api/v2/collections/{collection.uuid}/reindex", body or {})
+        if made is None:
+            return None
+        collection.operations.append(made["id"])
+        self.accepted[made["id"]] = "reindex"
+        return made["id"]
+
     def is_idle(self, collection):
         """Nothing of it runs, so that what is changed now is what the next operation reads."""
         return not self.world.sql("""SELECT 1 FROM operations o JOIN collections c ON c.id = o.collection_id WHERE c.uuid = :'v1'

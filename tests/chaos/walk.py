@@ -82,6 +82,8 @@ NEEDS = (
     (r"(before|after)_unseen_removed|before_sync_noted", ("sync",), ()),
     (r"scheduler_chosen|run_taken|before_run_recorded|operations_forgotten|(before|after)_dispatch_commit", ("scheduled",), ()),
     (r"before_start_over", ("freeze",), ()),
+    (r"staging_dropped", ("documents", "reindex_cancelled"), ("staging_validated:sleep=3000*1",)),
+    (r"reindex_preflight|.*staging_commit|staging_made|.*staged.*|staging_validated|.*switch_commit", ("documents", "reindex"), ()),
     (r"before_history", ("documents", "watch"), ()),
     (r"before_put_back", ("held",), ("before_claim:fail",)),
     (r"orphan_found", ("documents",), ("after_claim:fail*1",)),
@@ -90,7 +92,7 @@ NEEDS = (
 SUBJECTS = {"request_read": "/sources", "before_answer": "/sources"}
 # Of the short form: where a crash would hurt most.
 ESSENTIAL = ("after_commit_before_push", "after_pop", "after_claim", "after_part_commit", "before_document_commit", "before_ack", "after_final_before_announce", "after_last_event",
-             "after_cancel_commit", "before_accept_commit", "after_hand_back_commit", "generation_dropped", "batch_computed")
+             "after_cancel_commit", "before_accept_commit", "after_hand_back_commit", "generation_dropped", "batch_computed", "after_staged_commit", "before_switch_commit", "after_switch_commit")
 
 
 class Workloads:
@@ -191,6 +193,18 @@ class Workloads:
         self.world.sql("""UPDATE documents SET error_category = 'transient' WHERE status = 'failed' AND collection_id = (
             SELECT id FROM collections WHERE uuid = :'v1')""", self.collection.uuid)
         self.over(self.user.retry(self.rng, self.collection))
+
+    def reindex(self):
+        """Cut anew; the model stays."""
+        self.over(self.user.reindex(self.rng, self.collection, {"chunk_size": 100, "chunk_overlap": 5}))
+
+    def reindex_cancelled(self):
+        """What is staged is left to the leftovers."""
+        operation = self.user.reindex(self.rng, self.collection, {"chunk_size": 100, "chunk_overlap": 5})
+        wait_for("something to be staged", lambda: self.world.value("SELECT count(*) FROM staged_documents") != "0", seconds=60, every=0.1)
+        self.user.cancel(self.rng, operation)
+        self.over(operation)
+        wait_for("the leftovers to go", lambda: self.points.has_fired(), seconds=60, every=0.2)
 
     def watch(self):
         """A socket that asks for the history of what is over, until it was shown to the end."""

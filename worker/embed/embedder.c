@@ -175,6 +175,32 @@ static bool answer_job(struct embedder *e, struct peer *p, const struct batch_jo
                   job->count * (size_t)job->model->dim * sizeof(float));
 }
 
+static bool is_loaded(const struct embedder *e, const char *name)
+{
+    for (int i = 0; i < e->loaded_count; i++) {
+        if (strcmp(e->loaded[i].model->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The others are loaded when somebody asks for them. */
+static void list_models(const struct embedder *e, struct text *t)
+{
+    for (int i = 0; i < e->loaded_count; i++)
+        json_text(t, NULL, e->loaded[i].model->name);
+    DIR *dir = opendir(e->settings->model_dir);
+    for (struct dirent *d; dir && (d = readdir(dir));) {
+        char file[1024];
+        if (d->d_name[0] != '.' && !is_loaded(e, d->d_name) &&
+            snprintf(file, sizeof file, "%s/%s/config.json", e->settings->model_dir, d->d_name) < (int)sizeof file &&
+            access(file, R_OK) == 0)
+            json_text(t, NULL, d->d_name);
+    }
+    if (dir)
+        closedir(dir);
+}
+
 static bool answer_info(struct embedder *e, struct peer *p)
 {
     int64_t tokens, texts, batches, busy_us;
@@ -182,8 +208,7 @@ static bool answer_info(struct embedder *e, struct peer *p)
     scoped_text t = {0};
     json_open(&t, NULL, '{');
     json_open(&t, "models", '[');
-    for (int i = 0; i < e->loaded_count; i++)
-        json_text(&t, NULL, e->loaded[i].model->name);
+    list_models(e, &t);
     json_close(&t, ']');
     json_text(&t, "default", e->loaded[0].model->name);
     json_int(&t, "dim", e->loaded[0].model->dim);
