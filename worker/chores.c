@@ -7,6 +7,7 @@
 #include "common/metrics.h"
 #include "common/store/document_store.h"
 #include "common/store/operation_store.h"
+#include "common/store/staging_store.h"
 #include "worker/embed/client.h"
 #include "worker/settle.h"
 
@@ -190,6 +191,9 @@ static void remove_leftovers(struct scope *sc, struct chores *c)
         return;
     if (document_store_remove_leftovers(sc, c->keeper.db, 0, NULL) != STATUS_OK)
         log_debug("leftovers_not_removed", log_text("problem", sc->problem_text));
+    scope_forgive(sc);
+    if (staging_store_remove_leftovers(sc, c->keeper.db) != STATUS_OK)
+        log_debug("staging_not_removed", log_text("problem", sc->problem_text));
     scope_forgive(sc);
     if (db_run(sc, c->keeper.db, SQL_IN_HAND_CLEAN, NULL) != STATUS_OK)
         log_debug("in_hand_not_cleaned", log_text("problem", sc->problem_text));

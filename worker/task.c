@@ -400,7 +400,17 @@ static enum status settle_collection(struct scope *sc, struct task *task, const 
                                              task->collection_message);
 }
 
-/* End, audit, figures and collection: one durable COMMIT. Lock order: operations, collections. Model: end. */
+/* What a task has its whole effect in. */
+static enum status do_with_end(struct scope *sc, struct attempt *a)
+{
+    struct task *task = &a->task;
+    if (a->end.outcome != TASK_COMPLETED || !task->in_last_transaction)
+        return STATUS_OK;
+    return task->in_last_transaction(sc, task);
+}
+
+/* End, audit, figures and collection: one durable COMMIT. Lock order: documents (in_last_transaction), operations,
+ * collections. Model: end. */
 static enum status commit_end(struct scope *sc, struct attempt *a, PGresult **out_rows)
 {
     struct task *task = &a->task;
@@ -408,6 +418,8 @@ static enum status commit_end(struct scope *sc, struct attempt *a, PGresult **ou
         return STATUS_UNAVAILABLE;
     bool is_alone = !holds_collection(task); /* a statement is a transaction */
     enum status s = is_alone ? STATUS_OK : db_begin(sc, task->db);
+    if (s == STATUS_OK && !is_alone)
+        s = do_with_end(sc, a);
     if (s == STATUS_OK)
         s = attempts_end(sc, task->db, &a, 1, out_rows);
     if (s == STATUS_OK && a->end.outcome == TASK_LOST)
@@ -471,6 +483,21 @@ static enum status finish(struct attempt *a, PGresult **out_rows)
         poll(NULL, 0, COMMIT_PAUSE_MS);
         task_heartbeat(task);
     }
+}
+
+/* Told before the last event, but only once it is so: clients look at the collection when they hear of it. */
+static void announce_stage(const struct task *task)
+{
+    struct scope sc;
+    if (!task->last_stage)
+        return;
+    (void)FAULT(AFTER_SWITCH_COMMIT, task->operation_id);
+    struct event event = event_of(task, task->last_stage, 100, task->result_json);
+    scope_init(&sc, task->operation_id);
+    if (message_publish(&sc, task->events, &event, NULL) != STATUS_OK)
+        log_debug("event_not_published", log_text("operation", task->operation_id), log_text("type", event.type),
+                  log_text("problem", sc.problem_text));
+    scope_done(&sc);
 }
 
 static void announce_end(const struct task *task, const PGresult *rows)
@@ -663,6 +690,8 @@ void task_execute(const struct task_host *host, const char *operation_id, const 
     if (a.end.outcome == TASK_COMPLETED || a.end.outcome == TASK_FAILED) {
         scoped(PGresult) *rows = NULL;
         enum status ended = finish(&a, &rows);
+        if (ended == STATUS_OK && a.end.outcome == TASK_COMPLETED)
+            announce_stage(&a.task);
         if (ended == STATUS_OK)
             announce_end(&a.task, rows);
         else if (ended == STATUS_LOST)

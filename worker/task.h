@@ -40,7 +40,13 @@ struct task {
     const char *result_json;        /* `result` of operation_completed; NULL = {} */
     const char *collection_status;  /* what the collection becomes on success: "ready"; NULL = left alone */
     const char *collection_message; /* status_message on success, e.g. "Completed with errors" */
-    struct task_runtime *runtime;   /* task.c's own */
+    const char *last_stage;         /* event to be published with the result once the end is committed; NULL = none */
+    /* Runs at the beginning of the last transaction when the operation completes, for a kind whose whole effect comes
+     * with its end; again when that transaction has to be tried again. Locks documents, then calls task_fence(), then
+     * collections. Only for kinds that mutate. NULL = nothing. */
+    enum status (*in_last_transaction)(struct scope *sc, struct task *task);
+    void *last_context;           /* of in_last_transaction, in the arena of the task's scope */
+    struct task_runtime *runtime; /* task.c's own */
 };
 
 enum { TASK_EVENT_ALWAYS = 1 }; /* passes the throttle: first, last, failures, state changes */

@@ -1,4 +1,5 @@
 /* Collections: list, create, show, change, delete. */
+#include "api/chunking_check.h"
 #include "api/guard.h"
 #include "api/idempotency.h"
 #include "api/router.h"
@@ -11,8 +12,6 @@
 
 enum { LEAST_SYNC_MINUTES = 15, LONGEST_NAME = 255 };
 
-static const char *const strategies[] = {"character",    "recursive", "markdown", "semantic",
-                                         "hierarchical", "hybrid",    NULL};
 static const char *const quantizations[] = {"float32", "float16", "int8", NULL};
 static const char *const sync_modes[] = {"one_time", "continuous", NULL};
 
@@ -90,22 +89,6 @@ static enum status read_name(struct request *r, const char *given, const char **
     return STATUS_OK;
 }
 
-/* An integer of a chunking_config within the bounds of the field of the same name; *out stays when it is absent. */
-static enum status config_number(struct request *r, const cJSON *config, const char *name, int64_t least, int64_t most,
-                                 int64_t *out)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(config, name);
-    if (!item || cJSON_IsNull(item))
-        return STATUS_OK;
-    int64_t n = json_get_int(config, name, -1);
-    if (n < least || n > most)
-        return fail(r->sc, STATUS_INVALID, "chunking_config.%s must be a whole number from %lld to %lld", name,
-                    (long long)least, (long long)most);
-    if (*out < 0)
-        *out = n;
-    return STATUS_OK;
-}
-
 /* The first node of a kind in the wizard's pipeline; NULL when there is none. */
 static const cJSON *pipeline_node(const cJSON *pipeline, const char *type)
 {
@@ -139,25 +122,16 @@ static enum status read_chunking(struct request *r, struct collection_new *out)
     out->strategy = json_get_text(r->json, "chunking_strategy", NULL);
     if (cJSON_IsObject(config) && !out->strategy)
         return fail(r->sc, STATUS_INVALID, "chunking_config needs a chunking_strategy: one of %s",
-                    joined(r, strategies));
+                    chunking_names(r->sc));
     if (!out->strategy && node) {
         out->strategy = json_get_text(node, "plugin_id", NULL);
         config = cJSON_GetObjectItemCaseSensitive(node, "config");
-        out->strategy = out->strategy && is_one_of(strategies, out->strategy) ? out->strategy : NULL;
+        out->strategy = out->strategy && chunking_is_known(out->strategy) ? out->strategy : NULL;
     }
-    if (out->strategy && !is_one_of(strategies, out->strategy))
-        return fail(r->sc, STATUS_INVALID, "Invalid chunking_strategy '%s'. Valid values are: %s", out->strategy,
-                    joined(r, strategies));
     out->chunk_size = json_get_int(r->json, "chunk_size", -1);
     out->chunk_overlap = json_get_int(r->json, "chunk_overlap", -1);
     out->chunking_json = body_json(r, "chunking_config");
-    enum status s = config_number(r, config, "chunk_size", 10, 10000, &out->chunk_size);
-    if (s == STATUS_OK)
-        s = config_number(r, config, "chunk_overlap", 0, 1000, &out->chunk_overlap);
-    if (s == STATUS_OK && out->chunk_size > 0 && out->chunk_overlap >= out->chunk_size)
-        return fail(r->sc, STATUS_INVALID, "chunk_overlap (%lld) must be smaller than chunk_size (%lld)",
-                    (long long)out->chunk_overlap, (long long)out->chunk_size);
-    return s;
+    return chunking_check(r, out->strategy, config, &out->chunk_size, &out->chunk_overlap);
 }
 
 /* `was_continuous` and `interval_before`: what the collection has already (PUT). */
@@ -355,17 +329,4 @@ enum status collections_delete(struct request *r)
     guard_accepted(r, &operation);
     reply_header(r, "X-Operation-ID", arena_strdup(&r->sc->arena, operation.uuid));
     return reply_empty(r, 204);
-}
-
-/* ---- not yet ---- */
-
-enum status collections_reindex(struct request *r)
-{
-    struct collection c;
-    enum status s = guard_owned(r, r->params[0], &c, NULL);
-    if (s != STATUS_OK)
-        return s;
-    return fail(r->sc, STATUS_NOT_IMPLEMENTED,
-                "Re-indexing a collection is not available in this version; create a new collection with the settings "
-                "that you want");
 }

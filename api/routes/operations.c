@@ -91,6 +91,12 @@ enum status operations_show(struct request *r)
 
 /* ---- cancel ---- */
 
+/* What a collection says when work on it was cancelled; NULL = nothing. */
+static const char *left_as(enum operation_type type)
+{
+    return type == OPERATION_REINDEX ? "reindex cancelled: the collection is as it was before" : NULL;
+}
+
 /* In one transaction: the operation is final and its collection usable again. The worker hears of it afterwards and
  * would find out anyway, as its fence is lost. */
 static enum status cancel_in_transaction(struct request *r, struct operation_ref *out, const char **out_worker)
@@ -104,7 +110,7 @@ static enum status cancel_in_transaction(struct request *r, struct operation_ref
     enum operation_type type;
     bool is_known = s == STATUS_OK && operation_type_parse(out->type, &type) == STATUS_OK;
     if (is_known && collection_id != 0 && operation_kind(type)->mutates)
-        s = operation_store_settle_collection(r->sc, r->db, collection_id, "ready", NULL);
+        s = operation_store_settle_collection(r->sc, r->db, collection_id, "ready", left_as(type));
     (void)FAULT(BEFORE_CANCEL_COMMIT, r->params[0]);
     if (s == STATUS_OK)
         return db_commit(r->sc, r->db);

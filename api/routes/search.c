@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_COLLECTIONS = 10, DEFAULT_K = 10, MOST_WARNINGS = 8 };
+enum { MOST_COLLECTIONS = 10, DEFAULT_K = 10, MOST_WARNINGS = 8, MOST_TRIES = 3 };
 
 struct target {
     int64_t id;
@@ -44,7 +44,7 @@ struct search {
     bool with_content;
     struct target *targets;
     size_t target_count;
-    struct embedded embedded[MOST_COLLECTIONS];
+    struct embedded embedded[MOST_COLLECTIONS * MOST_TRIES];
     size_t embedded_count;
     struct hit *hits; /* best first */
     size_t hit_count;
@@ -198,22 +198,42 @@ static void note_failure(struct target *t, enum status s, const char *problem)
     t->error_message = problem && status_http(s) < 500 ? problem : status_text(s);
 }
 
+static enum status not_embedded(struct request *r, struct target *t, const struct embedded *e)
+{
+    note_failure(t, e->status, e->problem);
+    if (status_http(e->status) >= 500)
+        t->error_message = "The embedding model is not available right now";
+    log_info("search_embedding_failed", log_text("trace", r->sc->trace_id), log_text("problem", e->problem));
+    return e->status;
+}
+
+/* A reindex has replaced the vectors by those of another model since the collections were looked up. */
+static enum status look_up_model(struct request *r, struct target *t)
+{
+    struct generation g;
+    scope_forgive(r->sc);
+    enum status s = vector_store_active(r->sc, r->db, t->id, &g);
+    if (s == STATUS_OK)
+        t->model = g.model;
+    return s;
+}
+
 static enum status search_target(struct request *r, struct search *q, struct target *t, struct vector_hit **out,
                                  size_t *out_count)
 {
-    const struct embedded *e = embed_for(r, q, t->model);
-    if (e->status != STATUS_OK) {
-        note_failure(t, e->status, e->problem);
-        if (status_http(e->status) >= 500)
-            t->error_message = "The embedding model is not available right now";
-        log_info("search_embedding_failed", log_text("trace", r->sc->trace_id), log_text("problem", e->problem));
-        return e->status;
+    enum status s = STATUS_CONFLICT;
+    for (int try = 0; s == STATUS_CONFLICT && try < MOST_TRIES; try++) {
+        if (try > 0 && look_up_model(r, t) != STATUS_OK)
+            break;
+        const struct embedded *e = embed_for(r, q, t->model);
+        if (e->status != STATUS_OK)
+            return not_embedded(r, t, e);
+        int64_t start = clock_monotonic_us();
+        /* 0 means no threshold: cosines below it are as good as any others of a small collection. */
+        s = vector_store_search_of_model(r->sc, r->db, t->id, t->model, e->vector, e->dim, q->k,
+                                         q->threshold > 0 ? q->threshold : -2, out, out_count);
+        q->search_us += clock_monotonic_us() - start;
     }
-    int64_t start = clock_monotonic_us();
-    /* 0 means no threshold: cosines below it are as good as any others of a small collection. */
-    enum status s = vector_store_search(r->sc, r->db, t->id, e->vector, e->dim, q->k,
-                                        q->threshold > 0 ? q->threshold : -2, out, out_count);
-    q->search_us += clock_monotonic_us() - start;
     if (s == STATUS_OK)
         return s;
     log_info("search_failed", log_text("trace", r->sc->trace_id), log_text("collection", t->uuid),

@@ -22,7 +22,7 @@ static int nibble(char c)
     return c <= '9' ? c - '0' : c - 'a' + 10;
 }
 
-static struct path_bytes bytes_of(struct scope *sc, const char *hex)
+struct path_bytes document_store_path(struct scope *sc, const char *hex)
 {
     size_t len = hex ? (strlen(hex) - 2) / 2 : 0;
     char *out = arena_alloc(&sc->arena, len + 1);
@@ -61,6 +61,7 @@ enum status document_store_collection(struct scope *sc, struct db *db, int64_t c
         .chunk_size = (int)db_int(rows, 0, "chunk_size", 0),
         .chunk_overlap = (int)db_int(rows, 0, "chunk_overlap", -1),
         .strategy = arena_strdup(&sc->arena, db_text(rows, 0, "chunking_strategy")),
+        .chunking_json = arena_strdup(&sc->arena, db_text(rows, 0, "chunking_config")),
         .stats = {db_int(rows, 0, "document_count", 0), db_int(rows, 0, "vector_count", 0),
                   db_int(rows, 0, "total_size_bytes", 0)},
     };
@@ -105,7 +106,7 @@ enum status document_store_known(struct scope *sc, struct db *db, int64_t collec
         return s;
     struct known_document *known = arena_array(&sc->arena, count + 1, sizeof *known);
     for (int r = 0; r < PQntuples(rows); r++) {
-        struct path_bytes p = bytes_of(sc, db_text(rows, r, "path"));
+        struct path_bytes p = document_store_path(sc, db_text(rows, r, "path"));
         for (size_t i = 0; i < count; i++) { /* a batch is a few hundred paths */
             if (paths[i].len != p.len || memcmp(paths[i].bytes, p.bytes, p.len) != 0)
                 continue;
@@ -171,7 +172,7 @@ enum status document_store_pending(struct scope *sc, struct db *db, int64_t coll
             .id = db_int(rows, r, "id", 0),
             .size = db_int(rows, r, "file_size", 0),
             .mtime_ns = db_int(rows, r, "mtime_ns", 0),
-            .path = bytes_of(sc, db_text(rows, r, "path")),
+            .path = document_store_path(sc, db_text(rows, r, "path")),
             .name = arena_strdup(&sc->arena, db_text(rows, r, "file_name")),
             .hash = arena_strdup(&sc->arena, db_text(rows, r, "content_hash")),
             .next_version = (int)db_int(rows, r, "next_version", 1),

@@ -13,9 +13,10 @@ struct ingest_collection {
     int64_t id;
     const char *model; /* canonical name */
     const char *quantization;
-    int chunk_size;       /* tokens; 0 = default */
-    int chunk_overlap;    /* tokens; < 0 = default */
-    const char *strategy; /* NULL = default */
+    int chunk_size;            /* tokens; 0 = default */
+    int chunk_overlap;         /* tokens; < 0 = default */
+    const char *strategy;      /* NULL = default */
+    const char *chunking_json; /* keys of the strategy; NULL = none */
     struct collection_stats stats;
 };
 
@@ -86,6 +87,8 @@ enum status document_store_source(struct scope *sc, struct db *db, int64_t sourc
 enum status document_store_source_run(struct scope *sc, struct db *db, int64_t source_id, const char *state,
                                       const char *error) must_check;
 
+/* A bytea cell as bytes, NUL-terminated, in the arena. */
+struct path_bytes document_store_path(struct scope *sc, const char *hex);
 /* One answer a path, in their order. */
 enum status document_store_known(struct scope *sc, struct db *db, int64_t collection_id, const char *operation_id,
                                  const struct path_bytes *paths, size_t count, struct known_document **out) must_check;

@@ -11,12 +11,22 @@
 /* Puts the generation's table, and its type of vector, in the place of the template's. */
 static const char *for_generation(struct scope *sc, const char *sql, const struct generation *g)
 {
+    return vector_store_statement(sc, sql, g, g);
+}
+
+/* The cast is to the type of what is written to; where nothing is, to that of what is searched. */
+const char *vector_store_statement(struct scope *sc, const char *sql, const struct generation *from,
+                                   const struct generation *to)
+{
     scoped_text out = {0};
     for (const char *p = sql; *p;) {
-        if (strncmp(p, "vec.g0", 6) == 0) {
-            text_printf(&out, "vec.g%lld", (long long)g->id);
+        if (strncmp(p, "vec.g_to", 8) == 0) {
+            text_printf(&out, "vec.g%lld", (long long)to->id);
+            p += 8;
+        } else if (strncmp(p, "vec.g0", 6) == 0) {
+            text_printf(&out, "vec.g%lld", (long long)from->id);
             p += 6;
-        } else if (!g->is_half && strncmp(p, "::halfvec", 9) == 0) {
+        } else if (!to->is_half && strncmp(p, "::halfvec", 9) == 0) {
             text_puts(&out, "::vector");
             p += 9;
         } else {
@@ -26,7 +36,7 @@ static const char *for_generation(struct scope *sc, const char *sql, const struc
     return arena_strdup(&sc->arena, text_str(&out));
 }
 
-static bool is_half(const char *quantization)
+bool vector_store_is_half(const char *quantization)
 {
     return strcmp(quantization, "float32") != 0;
 }
@@ -44,10 +54,30 @@ enum status vector_store_active(struct scope *sc, struct db *db, int64_t collect
         .collection_id = collection_id,
         .dim = (int)db_int(rows, 0, "dim", 0),
         .has_graph = db_bool(rows, 0, "has_graph"),
-        .is_half = is_half(db_text(rows, 0, "quantization")),
+        .is_half = vector_store_is_half(db_text(rows, 0, "quantization")),
         .model = arena_strdup(&sc->arena, db_text(rows, 0, "model")),
     };
     return STATUS_OK;
+}
+
+enum status vector_store_make_table(struct scope *sc, struct db *db, const struct generation *g)
+{
+    const char *sql = arena_printf(&sc->arena,
+                                   "CREATE TABLE vec.g%lld (chunk_id bigint PRIMARY KEY, document_id bigint NOT NULL, "
+                                   "version integer NOT NULL, embedding %s(%d) NOT NULL)",
+                                   (long long)g->id, g->is_half ? "halfvec" : "vector", g->dim);
+    enum status s = db_run(sc, db, sql, NULL);
+    /* A vector past 2 kB would go out of line and every exact scan would fetch it back piece by piece. */
+    if (s == STATUS_OK)
+        s = db_run(sc, db,
+                   arena_printf(&sc->arena, "ALTER TABLE vec.g%lld ALTER COLUMN embedding SET STORAGE %s",
+                                (long long)g->id, g->dim * (g->is_half ? 2 : 4) <= 7900 ? "PLAIN" : "EXTERNAL"),
+                   NULL);
+    if (s == STATUS_OK)
+        s = db_run(sc, db,
+                   arena_printf(&sc->arena, "CREATE INDEX ON vec.g%lld (document_id, version)", (long long)g->id),
+                   NULL);
+    return s;
 }
 
 enum status vector_store_create(struct scope *sc, struct db *db, int64_t collection_id, const char *model, int dim,
@@ -61,22 +91,9 @@ enum status vector_store_create(struct scope *sc, struct db *db, int64_t collect
     struct generation g = {.id = db_int(rows, 0, "id", 0),
                            .collection_id = collection_id,
                            .dim = dim,
-                           .is_half = is_half(quantization),
+                           .is_half = vector_store_is_half(quantization),
                            .model = arena_strdup(&sc->arena, model)};
-    const char *sql = arena_printf(&sc->arena,
-                                   "CREATE TABLE vec.g%lld (chunk_id bigint PRIMARY KEY, document_id bigint NOT NULL, "
-                                   "version integer NOT NULL, embedding %s(%d) NOT NULL)",
-                                   (long long)g.id, g.is_half ? "halfvec" : "vector", dim);
-    s = db_run(sc, db, sql, NULL);
-    /* A vector past 2 kB would go out of line and every exact scan would fetch it back piece by piece. */
-    if (s == STATUS_OK)
-        s = db_run(sc, db,
-                   arena_printf(&sc->arena, "ALTER TABLE vec.g%lld ALTER COLUMN embedding SET STORAGE %s",
-                                (long long)g.id, dim * (g.is_half ? 2 : 4) <= 7900 ? "PLAIN" : "EXTERNAL"),
-                   NULL);
-    if (s == STATUS_OK)
-        s = db_run(sc, db,
-                   arena_printf(&sc->arena, "CREATE INDEX ON vec.g%lld (document_id, version)", (long long)g.id), NULL);
+    s = vector_store_make_table(sc, db, &g);
     if (s == STATUS_OK)
         *out = g;
     return s;
@@ -159,21 +176,35 @@ static const char *vector_literal(struct scope *sc, const float *v, int dim)
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-enum { LARGEST_EF_SEARCH = 1000, SMALLEST_EF_SEARCH = 80, LARGEST_FETCH = 20000 };
+enum { LARGEST_EF_SEARCH = 1000, SMALLEST_EF_SEARCH = 80, LARGEST_FETCH = 20000, MOST_TRIES = 5 };
 
-static enum status run_search(struct scope *sc, struct db *db, const struct generation *g, const char *query, int fetch,
-                              int limit, double threshold, PGresult **out)
+/* What is searched, and how. */
+struct vector_query {
+    const struct generation *generation;
+    bool is_staged; /* what is staged is visible, not what is live */
+    const char *literal;
+    int limit;
+    double threshold;
+};
+
+static enum status run_search(struct scope *sc, struct db *db, const struct vector_query *q, int fetch, PGresult **out)
 {
-    const char *sql = for_generation(sc, SQL_VECTOR_SEARCH, g);
-    const char *least = arena_printf(&sc->arena, "%.9g", threshold);
+    const struct generation *g = q->generation;
+    const char *sql = for_generation(sc, q->is_staged ? SQL_VECTOR_SEARCH_STAGED : SQL_VECTOR_SEARCH, g);
+    const char *params[] = {q->literal,
+                            db_number(sc, fetch),
+                            arena_printf(&sc->arena, "%.9g", q->threshold),
+                            db_number(sc, q->limit),
+                            db_number(sc, g->id),
+                            db_number(sc, g->collection_id)};
+    int count = (int)array_len(params) - (q->is_staged ? 1 : 0);
     if (!g->has_graph)
-        return db_run(sc, db, sql, out, query, db_number(sc, fetch), least, db_number(sc, limit));
+        return db_query(sc, db, sql, count, params, out);
     int ef = fetch < SMALLEST_EF_SEARCH ? SMALLEST_EF_SEARCH : fetch > LARGEST_EF_SEARCH ? LARGEST_EF_SEARCH : fetch;
     const char *settings_params[] = {db_number(sc, ef)};
-    const char *search_params[] = {query, db_number(sc, fetch), least, db_number(sc, limit)};
     return db_query_pair(
         sc, db, &(struct db_statement){SQL_VECTOR_SEARCH_SETTINGS, array_len(settings_params), settings_params},
-        &(struct db_statement){sql, array_len(search_params), search_params}, out);
+        &(struct db_statement){sql, count, params}, out);
 }
 
 static size_t read_hits(struct scope *sc, const PGresult *rows, struct vector_hit **out)
@@ -187,34 +218,48 @@ static size_t read_hits(struct scope *sc, const PGresult *rows, struct vector_hi
 }
 
 /* Fetches more than asked for, since chunks of unfinished or replaced versions are among the nearest; widens until
- * there are enough, all were fetched, or the next ones would be below the threshold anyway. */
-static enum status search_generation(struct scope *sc, struct db *db, const struct generation *g, const char *query,
-                                     int limit, double threshold, struct vector_hit **out, size_t *out_count)
+ * there are enough, all were fetched, or the next ones would be below the threshold anyway. *out_is_active: the
+ * generation was still the one that readers use. */
+static enum status search_generation(struct scope *sc, struct db *db, const struct vector_query *q,
+                                     struct vector_hit **out, size_t *out_count, bool *out_is_active)
 {
-    for (int fetch = limit * 2 + 32;; fetch *= 4) {
+    for (int fetch = q->limit * 2 + 32;; fetch *= 4) {
         scoped(PGresult) *rows = NULL;
-        enum status s = run_search(sc, db, g, query, fetch, limit, threshold, &rows);
+        enum status s = run_search(sc, db, q, fetch, &rows);
         if (s != STATUS_OK)
             return s;
-        bool is_all = db_int(rows, 0, "fetched", 0) < fetch || db_real(rows, 0, "worst", 0) < threshold;
+        *out_is_active = db_bool(rows, 0, "is_active");
+        bool is_all = db_int(rows, 0, "fetched", 0) < fetch || db_real(rows, 0, "worst", 0) < q->threshold;
         size_t count = read_hits(sc, rows, out);
-        if (count < (size_t)limit && !is_all && fetch < LARGEST_FETCH)
+        if (*out_is_active && count < (size_t)q->limit && !is_all && fetch < LARGEST_FETCH)
             continue;
         *out_count = count;
         return STATUS_OK;
     }
 }
 
-enum status vector_store_search(struct scope *sc, struct db *db, int64_t collection_id, const float *query, int dim,
-                                int limit, double threshold, struct vector_hit **out, size_t *out_count)
+enum status vector_store_search_generation(struct scope *sc, struct db *db, const struct generation *g, bool is_staged,
+                                           const float *query, int dim, int limit, double threshold,
+                                           struct vector_hit **out, size_t *out_count)
 {
-    const char *literal = vector_literal(sc, query, dim);
-    enum status s = STATUS_NOT_FOUND;
-    for (int try = 0; try < 2 && s == STATUS_NOT_FOUND; try++) {
+    if (g->dim != dim)
+        return fail(sc, STATUS_INVALID, "the query has %d dimensions, the generation %d", dim, g->dim);
+    bool is_active;
+    const struct vector_query q = {g, is_staged, vector_literal(sc, query, dim), limit, threshold};
+    return search_generation(sc, db, &q, out, out_count, &is_active);
+}
+
+/* Which generation readers use is asked first, the search comes after: between the two a switch may come (the search
+ * tells), or the table may go. Both mean: ask again. */
+enum status vector_store_search_of_model(struct scope *sc, struct db *db, int64_t collection_id, const char *model,
+                                         const float *query, int dim, int limit, double threshold,
+                                         struct vector_hit **out, size_t *out_count)
+{
+    struct vector_query q = {.literal = vector_literal(sc, query, dim), .limit = limit, .threshold = threshold};
+    bool is_active = false;
+    for (int try = 0; try < MOST_TRIES; try++) {
         struct generation g;
-        if (try > 0)
-            scope_forgive(sc);
-        s = vector_store_active(sc, db, collection_id, &g);
+        enum status s = vector_store_active(sc, db, collection_id, &g);
         if (s == STATUS_NOT_FOUND) {
             *out = NULL;
             *out_count = 0;
@@ -222,11 +267,26 @@ enum status vector_store_search(struct scope *sc, struct db *db, int64_t collect
         }
         if (s != STATUS_OK)
             return s;
+        if (model && strcmp(model, g.model) != 0)
+            return fail(sc, STATUS_CONFLICT, "the collection's vectors are of %s, the query's is of %s", g.model,
+                        model);
         if (g.dim != dim)
             return fail(sc, STATUS_INVALID, "the query has %d dimensions, the collection %d", dim, g.dim);
-        s = search_generation(sc, db, &g, literal, limit, threshold, out, out_count);
+        q.generation = &g;
+        s = search_generation(sc, db, &q, out, out_count, &is_active);
+        if (s != STATUS_OK && s != STATUS_NOT_FOUND)
+            return s;
+        if (s == STATUS_OK && is_active)
+            return STATUS_OK;
+        scope_forgive(sc);
     }
-    return s;
+    return fail(sc, STATUS_UNAVAILABLE, "the collection's vectors were replaced again and again during the search");
+}
+
+enum status vector_store_search(struct scope *sc, struct db *db, int64_t collection_id, const float *query, int dim,
+                                int limit, double threshold, struct vector_hit **out, size_t *out_count)
+{
+    return vector_store_search_of_model(sc, db, collection_id, NULL, query, dim, limit, threshold, out, out_count);
 }
 
 enum status vector_store_graph_sql(struct scope *sc, struct db *db, const struct generation *g, const char **out_sql)

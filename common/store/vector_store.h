@@ -34,6 +34,13 @@ enum status vector_store_active(struct scope *sc, struct db *db, int64_t collect
 /* Makes a collection's first generation, in the caller's transaction; readers see it after vector_store_activate(). */
 enum status vector_store_create(struct scope *sc, struct db *db, int64_t collection_id, const char *model, int dim,
                                 const char *quantization, struct generation *out) must_check;
+/* The table of a generation whose row is there. */
+enum status vector_store_make_table(struct scope *sc, struct db *db, const struct generation *generation) must_check;
+bool vector_store_is_half(const char *quantization);
+/* A statement of sql/queries that names vec.g0 (and vec.g_to, which is written to), for these generations; in the
+ * arena. */
+const char *vector_store_statement(struct scope *sc, const char *sql, const struct generation *from,
+                                   const struct generation *to);
 /* Readers use it from the COMMIT on. Locks the collection's row, so it comes after the fence. */
 enum status vector_store_activate(struct scope *sc, struct db *db, const struct generation *generation) must_check;
 /* Writes rows by COPY BINARY in the caller's transaction. */
@@ -45,9 +52,20 @@ enum status vector_store_remove(struct scope *sc, struct db *db, const struct ge
                                 int64_t document_id, int version, bool older, int64_t *out_removed) must_check;
 /* The `limit` nearest visible chunks of a collection with a score of at least `threshold`, best first, in the arena. A
  * collection without vectors has none: STATUS_OK. STATUS_INVALID when the query's dimension is not the generation's. A
- * generation dropped meanwhile is looked up again, once. Must not be called inside a transaction. */
+ * generation that was replaced meanwhile is looked up again, so that the answer is wholly of one generation, which was
+ * the active one. Must not be called inside a transaction. */
 enum status vector_store_search(struct scope *sc, struct db *db, int64_t collection_id, const float *query, int dim,
                                 int limit, double threshold, struct vector_hit **out, size_t *out_count) must_check;
+/* The same for a query that was embedded with `model`: STATUS_CONFLICT when the collection's vectors are of another one
+ * by now, so that vectors of two models are never compared. */
+enum status vector_store_search_of_model(struct scope *sc, struct db *db, int64_t collection_id, const char *model,
+                                         const float *query, int dim, int limit, double threshold,
+                                         struct vector_hit **out, size_t *out_count) must_check;
+/* The same in one generation. With `is_staged` it is one that is being built (worker/tasks/staging.h) and what is
+ * staged is visible; else what is live is. STATUS_NOT_FOUND: its table is gone. */
+enum status vector_store_search_generation(struct scope *sc, struct db *db, const struct generation *generation,
+                                           bool is_staged, const float *query, int dim, int limit, double threshold,
+                                           struct vector_hit **out, size_t *out_count) must_check;
 /* The statement that builds a generation's HNSW graph, in the arena, to be run (db_script) by someone who can wait;
  * serial before pgvector 0.8.4 (parallel builds leaked memory of other tables: CVE-2026-3172). Then
  * vector_store_graph_built(). */

@@ -124,10 +124,19 @@ class Check:
             HAVING count(k.id) <> d.chunk_count OR count(DISTINCT k.ordinal) <> d.chunk_count OR max(k.ordinal) <> d.chunk_count - 1""")
         self.none("chunks that nobody sees", """
             SELECT k.document_id, k.version, d.live_version, d.next_version, d.status, count(*) FROM chunks k LEFT JOIN documents d ON d.id = k.document_id
-            WHERE d.live_version IS DISTINCT FROM k.version GROUP BY 1, 2, 3, 4, 5""", LEFTOVERS_SECONDS)
+            WHERE d.live_version IS DISTINCT FROM k.version AND NOT EXISTS (SELECT FROM staged_documents s JOIN generations g ON g.id = s.generation_id
+                WHERE s.document_id = k.document_id AND s.version = k.version AND g.state = 'retired')
+            GROUP BY 1, 2, 3, 4, 5""", LEFTOVERS_SECONDS)
+        self.none("a generation that a finished operation has left", """
+            SELECT g.id, g.operation_uuid, o.status FROM generations g LEFT JOIN operations o ON o.uuid = g.operation_uuid
+            WHERE g.state = 'building' AND coalesce(o.status, '') NOT IN ('pending', 'processing')""", LEFTOVERS_SECONDS)
+        self.none("a collection whose active generation is another one", """SELECT c.uuid, c.active_generation, g.id, g.model, c.embedding_model FROM generations g
+            JOIN collections c ON c.id = g.collection_id
+            WHERE g.state = 'active' AND (c.active_generation IS DISTINCT FROM g.id OR c.embedding_model <> g.model)""", LEFTOVERS_SECONDS)
         pairs = [f"""SELECT {generation} AS generation, k.id, v.chunk_id, k.document_id, v.document_id FROM (SELECT * FROM chunks WHERE collection_id = {collection}) k
                 FULL JOIN vec.g{generation} v ON v.chunk_id = k.id AND v.document_id = k.document_id AND v.version = k.version
-                WHERE k.id IS NULL OR v.chunk_id IS NULL""" for generation, collection in self.world.sql("SELECT g.id, g.collection_id FROM generations g")]
+                WHERE k.id IS NULL OR v.chunk_id IS NULL""" for generation, collection in self.world.sql(
+                    "SELECT g.id, g.collection_id FROM generations g WHERE g.state = 'active'")]
         if pairs:
             self.none("vectors and chunks that do not belong together", " UNION ALL ".join(pairs), LEFTOVERS_SECONDS)
 
@@ -143,7 +152,7 @@ class Check:
 
     def tables(self):
         self.none("tables of vectors that belong to nobody", """
-            SELECT relname FROM pg_class WHERE relnamespace = 'vec'::regnamespace AND relkind = 'r' AND relname <> 'g0'
+            SELECT relname FROM pg_class WHERE relnamespace = 'vec'::regnamespace AND relkind = 'r' AND relname NOT IN ('g0', 'g_to')
                 AND NOT EXISTS (SELECT FROM generations g WHERE 'g' || g.id = relname)
             UNION ALL SELECT 'generation ' || g.id FROM generations g WHERE NOT EXISTS (SELECT FROM collections c WHERE c.id = g.collection_id)
             UNION ALL SELECT 'row of nobody ' || d.id FROM documents d WHERE NOT EXISTS (SELECT FROM collections c WHERE c.id = d.collection_id)""")

@@ -83,18 +83,16 @@ static const char *chunk_metadata(struct scope *sc, const struct chunk *c)
     return arena_strdup(&sc->arena, text_str(&t));
 }
 
-enum status writing_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version, size_t from,
-                         size_t count, const float *vectors, int dim)
+enum status writing_chunk_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version,
+                               size_t from, size_t count, int64_t *out_ids)
 {
-    int64_t *ids = arena_array(&sc->arena, count, sizeof *ids);
     struct chunk_row *rows = arena_array(&sc->arena, count, sizeof *rows);
-    struct vector_row *embeddings = arena_array(&sc->arena, count, sizeof *embeddings);
-    enum status s = document_store_reserve(sc, w->task->db, count, ids);
+    enum status s = document_store_reserve(sc, w->task->db, count, out_ids);
     if (s != STATUS_OK)
         return s;
     for (size_t i = 0; i < count; i++) {
         const struct chunk *c = &d->chunks[from + i];
-        rows[i] = (struct chunk_row){.id = ids[i],
+        rows[i] = (struct chunk_row){.id = out_ids[i],
                                      .document_id = d->from->id,
                                      .version = version,
                                      .ordinal = (int)(from + i),
@@ -104,12 +102,23 @@ enum status writing_rows(struct scope *sc, struct writing *w, const struct ready
                                      .content = d->text + c->start,
                                      .content_len = c->end - c->start,
                                      .metadata_json = chunk_metadata(sc, c)};
-        embeddings[i] = (struct vector_row){ids[i], d->from->id, version, vectors + i * (size_t)dim};
     }
     s = document_store_write_chunks(sc, w->task->db, w->task->collection_id, rows, count);
     (void)FAULT(CHUNKS_WRITTEN, d->from->name);
-    if (s == STATUS_OK)
-        s = vector_store_write(sc, w->task->db, &w->generation, embeddings, count);
+    return s;
+}
+
+enum status writing_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version, size_t from,
+                         size_t count, const float *vectors, int dim)
+{
+    int64_t *ids = arena_array(&sc->arena, count, sizeof *ids);
+    struct vector_row *embeddings = arena_array(&sc->arena, count, sizeof *embeddings);
+    enum status s = writing_chunk_rows(sc, w, d, version, from, count, ids);
+    if (s != STATUS_OK)
+        return s;
+    for (size_t i = 0; i < count; i++)
+        embeddings[i] = (struct vector_row){ids[i], d->from->id, version, vectors + i * (size_t)dim};
+    s = vector_store_write(sc, w->task->db, &w->generation, embeddings, count);
     if (s == STATUS_OK)
         w->task->chunks += (int64_t)count;
     return s;

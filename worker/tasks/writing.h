@@ -26,3 +26,6 @@ enum status writing_embed(struct scope *sc, struct writing *w, struct ready_docu
 /* Rows of those chunks and their vectors [count][dim], as `version` of the document. */
 enum status writing_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version, size_t from,
                          size_t count, const float *vectors, int dim) must_check;
+/* The rows of the chunks alone, for those who bring their vectors by other ways; their ids in out_ids[count]. */
+enum status writing_chunk_rows(struct scope *sc, struct writing *w, const struct ready_document *d, int version,
+                               size_t from, size_t count, int64_t *out_ids) must_check;
