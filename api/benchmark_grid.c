@@ -1,5 +1,7 @@
 #include "api/benchmark_grid.h"
 
+#include "api/chunking_check.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -60,14 +62,53 @@ static enum status check_modes(struct request *r, const cJSON *list)
     return STATUS_OK;
 }
 
+static enum status check_size(struct request *r, const cJSON *chunking, const char *name, int least, int most,
+                              int64_t *out)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(chunking, name);
+    double n = cJSON_IsNumber(item) ? item->valuedouble : NAN;
+    *out = -1;
+    if (!item)
+        return STATUS_OK;
+    if (!(n >= least && n <= most) || n != floor(n))
+        return request_invalid(r, "body", "configurations", "value_error",
+                               "%s of a chunking is a whole number from %d to %d", name, least, most);
+    *out = (int64_t)n;
+    return STATUS_OK;
+}
+
+static enum status check_chunking(struct request *r, const cJSON *chunking)
+{
+    static const char *const known[] = {"strategy", "chunk_size", "chunk_overlap", "config"};
+    const cJSON *strategy = cJSON_GetObjectItemCaseSensitive(chunking, "strategy");
+    const cJSON *config = cJSON_GetObjectItemCaseSensitive(chunking, "config");
+    int64_t size, overlap;
+    if (!cJSON_IsObject(chunking) || !chunking->child)
+        return refuse(r, "each chunking is null (as the collection is) or an object with strategy, chunk_size, "
+                         "chunk_overlap or config");
+    for (const cJSON *member = chunking->child; member; member = member->next) {
+        bool is_known = false;
+        for (size_t i = 0; i < array_len(known); i++)
+            is_known = is_known || strcmp(member->string, known[i]) == 0;
+        if (!is_known)
+            return request_invalid(r, "body", "configurations", "extra_forbidden",
+                                   "a chunking has strategy, chunk_size, chunk_overlap and config, no '%s'",
+                                   member->string);
+    }
+    if ((strategy && !cJSON_IsString(strategy)) || (config && (!cJSON_IsObject(config) || !strategy)))
+        return refuse(r, "strategy of a chunking is a name, and config an object that needs a strategy");
+    enum status s = check_size(r, chunking, "chunk_size", 100, 10000, &size);
+    if (s == STATUS_OK)
+        s = check_size(r, chunking, "chunk_overlap", 0, 9999, &overlap);
+    return s == STATUS_OK ? chunking_check(r, strategy ? strategy->valuestring : NULL, config, &size, &overlap) : s;
+}
+
 static enum status check_chunkings(struct request *r, const cJSON *list)
 {
-    for (const cJSON *c = list ? list->child : NULL; c; c = c->next) {
-        if (!cJSON_IsNull(c))
-            return refuse(r, "other chunkings cannot be measured in this version: leave chunking out, or re-index a "
-                             "collection with each and benchmark them one after the other");
-    }
-    return STATUS_OK;
+    enum status s = STATUS_OK;
+    for (const cJSON *c = list ? list->child : NULL; c && s == STATUS_OK; c = c->next)
+        s = cJSON_IsNull(c) ? STATUS_OK : check_chunking(r, c);
+    return s;
 }
 
 static size_t length(const cJSON *list)

@@ -205,6 +205,7 @@ def test_a_bad_dataset_is_refused_with_the_place_and_nothing_changes(world, body
     ({}, "k is missing"), ({"k": []}, "empty"), ({"k": [0]}, "1 to 100"), ({"k": [101]}, "1 to 100"), ({"k": [1.5]}, "1 to 100"), ({"k": [3, 3]}, "twice"),
     ({"k": [3], "mode": ["hybrid"]}, "not available"), ({"k": [3], "mode": ["sideways"]}, "dense"), ({"k": [3], "depth": [1]}, "no 'depth'"),
     ({"k": list(range(1, 70))}, "more than 64"), ({"k": 3}, "no list"), ({"k": [3], "chunking": ["small"]}, "chunking"),
+    ({"k": [3], "chunking": [{"chunk_size": 5}]}, "chunk_size"), ({"k": [3], "chunking": [{"size": 5}]}, "no 'size'"), ({"k": [3], "chunking": [{}]}, "object"),
 ])
 def test_a_bad_grid_is_refused_and_nothing_changes(world, dataset, configurations, words):
     before = counts(world)
@@ -292,6 +293,30 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(world):
     assert shown["configurations"][first["configuration"]]["completed_at"] == first["completed_at"], "what was measured is not measured again"
     assert world.stack.sql("SELECT DISTINCT count(*) FROM benchmark_results r JOIN benchmark_configurations c ON c.id = r.configuration_id JOIN benchmarks b "
                            "ON b.id = c.benchmark_id WHERE b.uuid = :'v1' GROUP BY c.id", made["id"]) == [["150"]]
+
+
+def test_other_chunkings_are_measured_beside_the_live_vectors_and_leave_nothing(world, dataset):
+    live = world.stack.sql("SELECT id FROM generations WHERE state = 'active'"), world.stack.sql("SELECT count(*) FROM chunks")
+    made = world.me.must("POST", "/api/v2/benchmarks", {"name": "b", "dataset_id": dataset["id"], "collection_id": world.collection, "configurations": {
+        "k": [3, 5], "chunking": [None, {"strategy": "character", "chunk_size": 100, "chunk_overlap": 0}]}}, status=202)
+    world.me.wait_over(made["operation_id"])
+    shown = world.me.must("GET", "/api/v2/benchmarks/" + made["id"])
+    before, _, after, other_k = shown["configurations"]
+    assert after["chunking"]["chunk_size"] == 100 and after["details"]["generation"] == other_k["details"]["generation"] != before["details"]["generation"]
+    assert after["details"]["vectors"] > before["details"]["vectors"] and after["details"]["documents"] == before["details"]["documents"]
+    assert after["metrics"]["queries"] == 4 and after["metrics"]["mrr"] == 1
+    run = lines_of(world, f"/api/v2/benchmarks/{made['id']}/run?configuration=2")
+    assert after["metrics"]["ndcg"] == pytest.approx(evaluate(run, lines_of(world, f"/api/v2/benchmarks/{made['id']}/qrels"), 3)["ndcg"], abs=1e-12)
+    assert (world.stack.sql("SELECT id FROM generations WHERE state = 'active'"), world.stack.sql("SELECT count(*) FROM chunks")) == live
+    assert world.stack.sql("SELECT count(*) FROM generations WHERE state = 'building'") == [["0"]]
+    stranger = Client.registered(world.stack.apis[0].url)
+    world.stack.sql("UPDATE collections SET is_public = true WHERE uuid = :'v1'", world.collection)
+    own = stranger.must("POST", "/api/v2/benchmark-datasets", AS_JSON, status=201)
+    ask = {"name": "b", "dataset_id": own["id"], "collection_id": world.collection, "configurations": {"k": [1], "chunking": [{"chunk_size": 100}]}}
+    assert stranger.ask("POST", "/api/v2/benchmarks", ask).status == 403
+    made = stranger.must("POST", "/api/v2/benchmarks", {**ask, "configurations": {"k": [1]}}, status=202)
+    stranger.wait_over(made["operation_id"])
+    world.stack.sql("UPDATE collections SET is_public = false WHERE uuid = :'v1'", world.collection)
 
 
 def test_events_tell_how_far_it_is(world, dataset):

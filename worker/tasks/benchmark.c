@@ -88,7 +88,9 @@ static enum status run_configuration(struct scope *sc, struct bench *b, const st
     struct bench_target before = {0}, after = {0};
     struct bench_answer *answers = NULL;
     struct scope own;
-    enum status s = bench_target_open(sc, b, &before);
+    enum status s = bench_stage(sc, b, c);
+    if (s == STATUS_OK)
+        s = bench_target_open(sc, b, c, &before);
     if (s == STATUS_OK)
         s = bench_embed(sc, b, before.generation.model);
     if (s != STATUS_OK)
@@ -99,7 +101,7 @@ static enum status run_configuration(struct scope *sc, struct bench *b, const st
     if (s == STATUS_OK)
         s = bench_judge(&own, b, c, answers);
     if (s == STATUS_OK)
-        s = bench_target_open(&own, b, &after);
+        s = bench_target_open(&own, b, c, &after);
     if (s == STATUS_OK)
         s = bench_write(&own, b, c, &before, &after, answers);
     if (s != STATUS_OK)
@@ -128,7 +130,7 @@ static enum status run_grid(struct scope *sc, struct bench *b)
                                                             .mode = db_text(rows, i, "mode"),
                                                             .chunking_json = db_text(rows, i, "chunking")});
     }
-    return s;
+    return s == STATUS_OK ? bench_unstage(sc, b) : s;
 }
 
 /* ---- the end ---- */
@@ -166,6 +168,7 @@ enum status benchmark_run(struct scope *sc, struct task *task)
     b.embedder = embed_client_new(task->embedder_socket);
     embed_client_on_wait(b.embedder, task_has_to_stop, task);
     s = run_grid(sc, &b);
+    bench_leave_staging(&b);
     embed_client_free(b.embedder);
     return s == STATUS_OK ? finish(sc, &b) : s;
 }

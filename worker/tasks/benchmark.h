@@ -8,6 +8,7 @@
 #include "worker/task.h"
 
 struct embed_client;
+struct staging;
 
 struct bench_query {
     int ordinal;
@@ -32,7 +33,9 @@ struct bench {
     size_t query_count;
     struct embed_client *embedder;
     struct bench_vectors embedded;
-    int64_t done, total; /* queries times configurations */
+    int64_t done, total;         /* queries times configurations */
+    struct staging *staging;     /* of another chunking than the live vectors'; NULL = none is open */
+    const char *staged_chunking; /* which one */
 };
 
 struct bench_configuration {
@@ -54,11 +57,21 @@ struct bench_answer {
 /* What is searched. */
 struct bench_target {
     struct generation generation;
+    bool is_staged;
     int64_t documents, vectors;
 };
 
-/* STATUS_NOT_FOUND: the collection was deleted; STATUS_INVALID: it has no vectors. */
-enum status bench_target_open(struct scope *sc, struct bench *b, struct bench_target *out) must_check;
+/* STATUS_NOT_FOUND: the collection was deleted; STATUS_INVALID: it has no vectors. For another chunking after
+ * bench_stage(). */
+enum status bench_target_open(struct scope *sc, struct bench *b, const struct bench_configuration *c,
+                              struct bench_target *out) must_check;
+/* Makes sure that the collection is staged with the configuration's chunking, and that none other is: cuts and embeds
+ * it beside the live vectors, or goes on where an earlier attempt stopped. `sc` is the task's. */
+enum status bench_stage(struct scope *sc, struct bench *b, const struct bench_configuration *c) must_check;
+/* Removes what is staged. */
+enum status bench_unstage(struct scope *sc, struct bench *b) must_check;
+/* Lets go of it without removing it: the next attempt needs it, or the leftovers chore removes it. */
+void bench_leave_staging(struct bench *b);
 /* Embeds the queries with the target's model unless they are already. */
 enum status bench_embed(struct scope *sc, struct bench *b, const char *model) must_check;
 /* Asks every query; `answers` [query_count] in the arena. */

@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "worker/embed/client.h"
 #include "worker/tasks/benchmark.h"
+#include "worker/tasks/staging.h"
 
 #include <string.h>
 
@@ -12,13 +13,20 @@ enum {
     MOST_CHUNKS = 1600, /* looked at to find k different documents */
 };
 
-enum status bench_target_open(struct scope *sc, struct bench *b, struct bench_target *out)
+enum status bench_target_open(struct scope *sc, struct bench *b, const struct bench_configuration *c,
+                              struct bench_target *out)
 {
     scoped(PGresult) *rows = NULL;
     struct task *task = b->task;
     enum status s = db_run(sc, task->db, SQL_BENCHMARK_WORK_COLLECTION, &rows, db_number(sc, task->collection_id));
     if (s == STATUS_OK && PQntuples(rows) == 0)
         return fail(sc, STATUS_NOT_FOUND, "the collection was deleted");
+    if (s == STATUS_OK && c->chunking_json) {
+        const struct staging *st = b->staging;
+        *out = (struct bench_target){st->generation, true, st->counts.staged - st->counts.lost - st->counts.skipped,
+                                     st->counts.vectors};
+        return STATUS_OK;
+    }
     if (s == STATUS_OK)
         s = vector_store_active(sc, task->db, task->collection_id, &out->generation);
     if (s == STATUS_NOT_FOUND)
@@ -79,15 +87,21 @@ enum status bench_embed(struct scope *sc, struct bench *b, const char *model)
 
 /* ---- asking ---- */
 
-static enum status search(struct scope *sc, const struct bench *b, size_t i, int limit, struct vector_hit **out,
-                          size_t *out_count, double *out_ms)
+static enum status search(struct scope *sc, const struct bench *b, const struct bench_target *target, size_t i,
+                          int limit, struct vector_hit **out, size_t *out_count, double *out_ms)
 {
     const struct bench_vectors *v = &b->embedded;
+    const float *query = v->vectors + i * (size_t)v->dim;
     int64_t start = clock_monotonic_us();
-    enum status s = vector_store_search(sc, b->task->db, b->task->collection_id, v->vectors + i * (size_t)v->dim,
-                                        v->dim, limit, -2, out, out_count);
+    enum status s = target->is_staged ? vector_store_search_generation(sc, b->task->db, &target->generation, true,
+                                                                       query, v->dim, limit, -2, out, out_count)
+                                      : vector_store_search_of_model(sc, b->task->db, b->task->collection_id, v->model,
+                                                                     query, v->dim, limit, -2, out, out_count);
     *out_ms = (double)(clock_monotonic_us() - start) / 1000;
-    return s;
+    if (s != STATUS_CONFLICT)
+        return s;
+    scope_forgive(sc);
+    return fail(sc, STATUS_UNAVAILABLE, "the collection was re-indexed with another model meanwhile");
 }
 
 /* The best chunk of each document; `hits` are best first. */
@@ -106,7 +120,8 @@ static size_t keep_documents(struct vector_hit *hits, size_t count)
 
 /* Measured is a search for k chunks, as a client sends it. Where they are of fewer than k documents, more chunks are
  * looked at, unmeasured, so that the ranking has k documents. */
-static enum status ask_one(struct scope *sc, const struct bench *b, size_t i, int k, struct bench_answer *a)
+static enum status ask_one(struct scope *sc, const struct bench *b, const struct bench_target *target, size_t i, int k,
+                           struct bench_answer *a)
 {
     struct scope own;
     struct vector_hit *hits = NULL;
@@ -115,13 +130,13 @@ static enum status ask_one(struct scope *sc, const struct bench *b, size_t i, in
     enum status s = STATUS_OK;
     scope_init(&own, sc->trace_id);
     for (int n = 0; n < b->repeats && s == STATUS_OK; n++)
-        s = search(&own, b, i, k, &hits, &count, &a->search_ms[n]);
+        s = search(&own, b, target, i, k, &hits, &count, &a->search_ms[n]);
     for (int limit = k; s == STATUS_OK; limit *= 4) {
         bool is_all = count < (size_t)limit;
         kept = keep_documents(hits, count);
         if (kept >= (size_t)k || is_all || limit >= MOST_CHUNKS)
             break;
-        s = search(&own, b, i, limit * 4, &hits, &count, &ms);
+        s = search(&own, b, target, i, limit * 4, &hits, &count, &ms);
     }
     if (s != STATUS_OK) {
         s = fail(sc, s, "query '%s': %s", b->queries[i].id, own.problem_text ? own.problem_text : status_text(s));
@@ -153,7 +168,6 @@ enum status bench_ask(struct scope *sc, struct bench *b, const struct bench_conf
                       const struct bench_target *target, struct bench_answer **out)
 {
     struct bench_answer *answers = arena_array(&sc->arena, b->query_count + 1, sizeof *answers);
-    (void)target;
     for (size_t i = 0; i < b->query_count; i++)
         answers[i].search_ms = arena_array(&sc->arena, (size_t)b->repeats, sizeof *answers[i].search_ms);
     for (size_t i = 0; i < b->query_count && i < WARM_UP; i++) {
@@ -162,14 +176,14 @@ enum status bench_ask(struct scope *sc, struct bench *b, const struct bench_conf
         double ms;
         enum status s = task_check(sc, b->task);
         if (s == STATUS_OK)
-            s = search(sc, b, i, c->k, &hits, &count, &ms);
+            s = search(sc, b, target, i, c->k, &hits, &count, &ms);
         if (s != STATUS_OK)
             return s;
     }
     for (size_t i = 0; i < b->query_count; i++) {
         enum status s = task_check(sc, b->task);
         if (s == STATUS_OK)
-            s = ask_one(sc, b, i, c->k, &answers[i]);
+            s = ask_one(sc, b, target, i, c->k, &answers[i]);
         if (s != STATUS_OK)
             return s;
         tell(sc, b, i + 1);
