@@ -27,8 +27,8 @@ def write_stories(folder):
 
 
 class World:
-    def __init__(self):
-        self.stack = Stack(apis=1, workers=1)
+    def __init__(self, stack=None):
+        self.stack = stack or Stack(apis=1, workers=1)
         self.me = Client.registered(self.stack.apis[0].url)
         self.folder = os.path.join(self.stack.roots, "stories")
         write_stories(self.folder)
@@ -338,3 +338,15 @@ def test_a_deleted_collection_leaves_its_figures(world, dataset):
     shown = me.must("GET", "/api/v2/benchmarks/" + made["id"])
     assert shown["collection_id"] == collection and shown["configurations"][0]["metrics"]["queries"] == 4
     assert me.must("GET", f"/api/v2/benchmarks/{made['id']}/results")["results"][0]["documents"][0]["file_name"] is None
+
+
+@pytest.mark.parametrize("point", ["benchmark_results_written", "benchmark_configuration_done"])
+def test_whoever_dies_at_a_configuration_is_followed_by_one_that_goes_on(make_stack, point):
+    stack = make_stack(apis=1, workers=1, has_faults=True, FAULT=f"{point}:kill*1")
+    world = World(stack)
+    made = world.benchmark(world.dataset(AS_JSON), (1, 3), configurations={"k": [1, 3], "chunking": [None, {"strategy": "character", "chunk_size": 100}]})
+    assert made["configurations_completed"] == 4 and all(c["metrics"]["queries"] == 4 for c in made["configurations"])
+    assert world.me.operation(made["operation_id"])["status"] == "completed"
+    assert world.stack.sql_value("SELECT attempt FROM operations WHERE type = 'benchmark'") == "2"
+    assert world.stack.sql_value("SELECT count(*) FROM benchmark_results") == "20"
+    wait_for("what was staged to be removed", lambda: world.stack.sql_value("SELECT count(*) FROM generations WHERE state = 'building'") == "0")
