@@ -341,8 +341,8 @@ def test_a_deleted_collection_leaves_its_figures(world, dataset):
 
 
 @pytest.mark.parametrize("point", ["benchmark_results_written", "benchmark_configuration_done"])
-def test_whoever_dies_at_a_configuration_is_followed_by_one_that_goes_on(make_stack, point):
-    stack = make_stack(apis=1, workers=1, has_faults=True, FAULT=f"{point}:kill*1")
+def test_whoever_dies_at_a_configuration_is_followed_by_one_that_goes_on(make_stack, tmp_path, point):
+    stack = make_stack(apis=1, workers=1, has_faults=True, FAULT=f"{point}:kill*1", FAULT_DIR=tmp_path)
     world = World(stack)
     made = world.benchmark(world.dataset(AS_JSON), (1, 3), configurations={"k": [1, 3], "chunking": [None, {"strategy": "character", "chunk_size": 100}]})
     assert made["configurations_completed"] == 4 and all(c["metrics"]["queries"] == 4 for c in made["configurations"])
