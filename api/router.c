@@ -39,8 +39,10 @@ static const struct {
     const char *type;    /* in the sentence */
     enum id_kind kind;
 } ids[] = {
-    {"collections", "Collection", ID_UUID}, {"operations", "Operation", ID_UUID},   {"documents", "Document", ID_UUID},
-    {"sources", "Source", ID_NUMBER},       {"projections", "Projection", ID_UUID},
+    {"collections", "Collection", ID_UUID},     {"operations", "Operation", ID_UUID},
+    {"documents", "Document", ID_UUID},         {"sources", "Source", ID_NUMBER},
+    {"projections", "Projection", ID_UUID},     {"benchmarks", "Benchmark", ID_UUID},
+    {"benchmark-datasets", "Dataset", ID_UUID},
 };
 
 /* The next segment of a path: moves *p behind it, returns its start. Slashes between segments count once each, so that

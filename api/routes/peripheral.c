@@ -158,16 +158,6 @@ enum status peripheral_templates(struct request *r)
     return reply_constant(r, 200, "{\"templates\":[],\"total\":0}");
 }
 
-enum status peripheral_benchmarks(struct request *r)
-{
-    return reply_constant(r, 200, "{\"benchmarks\":[],\"total\":0,\"page\":1,\"per_page\":50}");
-}
-
-enum status peripheral_datasets(struct request *r)
-{
-    return reply_constant(r, 200, "{\"datasets\":[],\"total\":0,\"page\":1,\"per_page\":50}");
-}
-
 enum status peripheral_llm_settings(struct request *r)
 {
     return reply_constant(r, 200,

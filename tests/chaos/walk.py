@@ -85,6 +85,7 @@ NEEDS = (
     (r"staging_dropped", ("documents", "reindex_cancelled"), ("staging_validated:sleep=3000*1",)),
     (r"reindex_preflight|.*staging_commit|staging_made|.*staged.*|staging_validated|.*switch_commit", ("documents", "reindex"), ()),
     (r"before_history", ("documents", "watch"), ()),
+    (r"benchmark_.*", ("benchmark",), ()),
     (r"before_put_back", ("held",), ("before_claim:fail",)),
     (r"orphan_found", ("documents",), ("after_claim:fail*1",)),
     (r"drain_.*|before_worker_ends|before_registration|embedder_listens", ("drain",), ()),
@@ -230,6 +231,18 @@ class Workloads:
         """Pushed together by the reconciler, so that they are taken many at a time."""
         for operation in [self.user.noop(self.rng, {"events": 1}) for _ in range(40)]:
             self.over(operation)
+
+    def benchmark(self):
+        """The searches of a collection that was just filled, measured in two chunkings."""
+        self.over(self.begin(large=False))
+        client = self.user.client
+        name = client.must("GET", f"/api/v2/collections/{self.collection.uuid}/documents?per_page=1")["documents"][0]["file_name"]
+        dataset = client.must("POST", "/api/v2/benchmark-datasets", {"name": "chaos", "queries": [
+            {"id": str(i), "text": f"question {i}", "relevant": [{"document": name}]} for i in range(5)]}, status=201)
+        made = client.must("POST", "/api/v2/benchmarks", {"name": "chaos", "dataset_id": dataset["id"], "collection_id": self.collection.uuid,
+                                                          "configurations": {"k": [1, 3], "chunking": [None, {"chunk_size": 100}]}}, status=202)
+        self.user.accepted[made["operation_id"]] = "benchmark"
+        self.over(made["operation_id"])
 
     def leftovers(self):
         self.over(self.begin())

@@ -36,12 +36,22 @@ class World:
         stack.sql("""UPDATE projections SET point_count = 0, dim = 4, legend = '[{"label": 0, "text": "all", "count": 0}]', figures = '{}', read_at = now(), completed_at = now()""")
         rows.finish(stack, self.projection["operation_id"])
         self.folder = folder
+        self.dataset = self.me.must("POST", "/api/v2/benchmark-datasets", {"name": "d", "queries": [
+            {"id": "q", "text": "q", "relevant": [{"document_id": self.document_uuid(stack)}]}]})["id"]
+        self.benchmark = self.me.must("POST", "/api/v2/benchmarks", {"name": "b", "dataset_id": self.dataset, "collection_id": self.collection,
+                                                                     "configurations": {"k": [1]}})["id"]
+        stack.sql("UPDATE benchmark_configurations SET metrics = '{}', latency = '{}', details = '{}', completed_at = now()")
+
+    def document_uuid(self, stack):
+        return stack.sql_value("SELECT uuid FROM documents LIMIT 1")
 
     def path(self, template):
         if template.startswith("/api/v2/users/"):
             return template.format(id=1)
-        end = "operations" if template.startswith("/api/v2/operations/") else "collections"
-        values = {"id": self.operation if end == "operations" else self.collection, "source_id": self.source, "document_id": self.document, "type": "directory",
+        if template == "/api/v2/benchmarks/compare":
+            return f"{template}?ids={self.benchmark},{self.benchmark}"
+        named = {"operations": self.operation, "benchmarks": self.benchmark, "benchmark-datasets": self.dataset}
+        values = {"id": named.get(template.split("/")[3] if template.count("/") > 3 else "", self.collection), "source_id": self.source, "document_id": self.document, "type": "directory",
                   "plugin": "semantic", "pid": self.projection["id"]}
         return template.format(**values)
 
