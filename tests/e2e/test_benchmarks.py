@@ -281,7 +281,7 @@ def test_a_cancelled_benchmark_says_so_and_can_be_deleted(world):
 
 
 def test_a_killed_worker_is_followed_by_one_that_goes_on(world):
-    large = large_dataset(world, 150)
+    large = large_dataset(world, 80)
     made = start(world, large)
     one = "/api/v2/benchmarks/" + made["id"]
     first = wait_for("a configuration to be measured", lambda: next((c for c in world.me.must("GET", one)["configurations"] if c["completed_at"]), None))
@@ -292,7 +292,7 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(world):
     assert shown["status"] == "completed" and shown["configurations_completed"] == 6
     assert shown["configurations"][first["configuration"]]["completed_at"] == first["completed_at"], "what was measured is not measured again"
     assert world.stack.sql("SELECT DISTINCT count(*) FROM benchmark_results r JOIN benchmark_configurations c ON c.id = r.configuration_id JOIN benchmarks b "
-                           "ON b.id = c.benchmark_id WHERE b.uuid = :'v1' GROUP BY c.id", made["id"]) == [["150"]]
+                           "ON b.id = c.benchmark_id WHERE b.uuid = :'v1' GROUP BY c.id", made["id"]) == [["80"]]
 
 
 def test_other_chunkings_are_measured_beside_the_live_vectors_and_leave_nothing(world, dataset):
