@@ -203,6 +203,14 @@ class Check:
                 if collection.operations and self.known_final.get(collection.operations[-1]) == "completed" and collection.folder.files() and \
                         len(collection.operations) > 1:
                     self.folder(collection)
+                    if user.accepted[collection.operations[-1]] == "sync":
+                        self.followed(collection)
+
+    def followed(self, collection):
+        """What is not in the folder any more is not in the collection either."""
+        known = {name for name, in self.world.sql("SELECT d.file_name FROM documents d JOIN collections c ON c.id = d.collection_id WHERE c.uuid = :'v1'", collection.uuid)}
+        gone = known - set(collection.folder.files())
+        assert not gone, f"{collection.uuid} was synchronised and still has {gone}"
 
     def folder(self, collection):
         known = {name: rest for name, *rest in self.world.sql(

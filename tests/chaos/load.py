@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 import uuid
+from urllib.parse import quote
 
 from support.client import Client
 from support.ws import Closed, Cut, WebSocket
@@ -47,6 +48,12 @@ class Folder:
                     file.write(b"\x7fELF" + os.urandom(200))
         if self.rng.random() < 0.2:
             self.large()
+
+    def forget(self):
+        """Some file goes."""
+        known = self.files()
+        if len(known) > 3:
+            os.unlink(os.path.join(self.path, self.rng.choice(known)))
 
     def large(self, words=1500):
         """More chunks than one transaction takes."""
@@ -91,16 +98,18 @@ class User:
             time.sleep(0.1)
         raise AssertionError(f"nobody answered {method} {path} for {patience} s: {last!r}")
 
-    def accept(self, rng, path, body):
+    def accept(self, rng, path, body, method="POST", refusals=()):
         """Posts with one key until it is accepted; waits while the collection is busy. The answer's JSON, or None when it was refused."""
         key = str(uuid.UUID(int=rng.getrandbits(128)))
         deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
-            answer = self.ask(rng, "POST", path, body, key)
-            if answer.status in (201, 202):
+            answer = self.ask(rng, method, path, body, key)
+            if answer.status in (200, 201, 202):
                 return answer.json
+            if answer.status in refusals:
+                return None
             if answer.status != 409:
-                raise AssertionError(f"POST {path}: {answer}")
+                raise AssertionError(f"{method} {path}: {answer}")
             if self.has_to_stop.is_set():
                 return None
             self.world.hurry()
@@ -133,13 +142,54 @@ class User:
         self.accepted[made["id"]] = "append"
         return made["id"]
 
-    def reindex(self, rng, collection, body=None):
-        made = self.accept(rng, f"/api/v2/collections/{collection.uuid}/reindex", body or {})
-        if made is None:
-            return None
-        collection.operations.append(made["id"])
-        self.accepted[made["id"]] = "reindex"
-        return made["id"]
+    # ---- and with what is there
+
+    def note(self, kind, operation):
+        if operation:
+            self.accepted[operation] = kind
+        return operation
+
+    def reindex(self, rng, collection=None, body=None):
+        """What is in it stays; how it is cut or kept changes."""
+        collection = collection or rng.choice(self.collections)
+        body = body or rng.choice(({}, {"chunk_size": 100, "chunk_overlap": 10}, {"chunk_size": 120, "chunk_overlap": 0}, {"quantization": "float32"},
+                                   {"quantization": "float16"}, {"chunking_strategy": "character"}, {"chunking_strategy": "hierarchical"}))
+        made = self.accept(rng, f"/api/v2/collections/{collection.uuid}/reindex", body)
+        return made and self.note("reindex", made["id"])
+
+    def remove_source(self, rng, collection=None):
+        """Its only source, with all its documents; nothing is expected to be there until it is read again."""
+        collection = collection or rng.choice(self.collections)
+        path = f"/api/v2/collections/{collection.uuid}/sources?source_path={quote(collection.folder.path)}"
+        made = self.accept(rng, path, None, method="DELETE", refusals=(404,))
+        if made:
+            del collection.operations[1:]
+            self.note("remove_source", made["id"])
+        return made and made["id"]
+
+    def retry(self, rng, collection=None):
+        collection = collection or rng.choice(self.collections)
+        made = self.accept(rng, f"/api/v2/collections/{collection.uuid}/documents/retry-failed", None)
+        return made and self.note("retry_documents", made["operation_id"])
+
+    def sync(self, rng, collection=None, change=True):
+        collection = collection or rng.choice(self.collections)
+        answer = self.ask(rng, "PUT", "/api/v2/collections/" + collection.uuid, {"sync_mode": "continuous", "sync_interval_minutes": 525600})
+        assert answer.status == 200, f"continuous: {answer}"
+        if change and self.is_idle(collection) and collection.folder.files():
+            collection.folder.change()
+            collection.folder.forget()
+        made = self.accept(rng, f"/api/v2/collections/{collection.uuid}/sync/run", None, refusals=(400, 409))
+        if made:
+            collection.operations.append(made["operation_id"])
+            self.note("sync", made["operation_id"])
+        return made and made["operation_id"]
+
+    def project(self, rng, collection=None):
+        collection = collection or rng.choice(self.collections)
+        made = self.accept(rng, f"/api/v2/collections/{collection.uuid}/projections", {"method": rng.choice(("pca", "umap")), "seed": rng.randint(1, 9)},
+                           refusals=(400, 409))
+        return made and self.note("projection_build", made["operation_id"])
 
     def is_idle(self, collection):
         """Nothing of it runs, so that what is changed now is what the next operation reads."""
@@ -162,6 +212,11 @@ class User:
         elif answer.status not in (400, 422):
             raise AssertionError(f"cancel of {operation}: {answer}")
 
+    def perhaps_cancel(self, rng, operation, probability):
+        if operation and rng.random() < probability:
+            time.sleep(rng.choice((0, 0.1, 0.5, 1)) * rng.random())
+            self.cancel(rng, operation)
+
     def delete(self, rng, collection):
         self.collections.remove(collection)
         deadline = time.monotonic() + 180
@@ -175,35 +230,6 @@ class User:
             time.sleep(0.3)
         raise AssertionError(f"{collection.uuid} stayed busy for 180 s")
 
-    def remove_source(self, rng, collection):
-        """Of the collection's only source. What is left is as after its INDEX."""
-        source = self.world.value("SELECT s.id FROM sources s JOIN collections c ON c.id = s.collection_id WHERE c.uuid = :'v1'", collection.uuid)
-        self.until(rng, "DELETE", f"/api/v2/collections/{collection.uuid}/sources/{source}", (202, 404))
-        del collection.operations[1:]
-        return self.newest(collection, "remove_source")
-
-    def retry(self, rng, collection):
-        """Of all failed documents; there are some that a retry may help."""
-        self.until(rng, "POST", f"/api/v2/collections/{collection.uuid}/documents/retry-failed", (200,))
-        return self.newest(collection, "retry_documents")
-
-    def until(self, rng, method, path, statuses):
-        """Asks again as long as the collection is busy: maybe with what was asked for before, whose answer got lost."""
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            answer = self.ask(rng, method, path)
-            if answer.status in statuses:
-                return
-            assert answer.status == 409, f"{method} {path}: {answer}"
-            self.world.hurry()
-            time.sleep(0.3)
-        raise AssertionError(f"{path} stayed busy for 180 s")
-
-    def newest(self, collection, kind):
-        number = self.world.value("SELECT uuid FROM operations WHERE collection_uuid = :'v1' AND type = :'v2' ORDER BY id DESC LIMIT 1", collection.uuid, kind)
-        self.accepted[number] = kind
-        return number
-
     def live(self, seed):
         """One user's round."""
         rng = random.Random(seed)
@@ -212,11 +238,11 @@ class User:
                 what = rng.random()
                 if len(self.collections) < 2 or (what < 0.08 and len(self.collections) < 4):
                     self.create(rng)
-                elif what < 0.62:
-                    operation = self.append(rng)
-                    if operation and rng.random() < 0.15:
-                        time.sleep(rng.choice((0, 0.1, 0.5, 1)) * rng.random())
-                        self.cancel(rng, operation)
+                elif what < 0.40:
+                    self.perhaps_cancel(rng, self.append(rng), 0.15)
+                elif what < 0.66:
+                    work = rng.choices((self.reindex, self.sync, self.remove_source, self.retry, self.project), (8, 5, 2, 2, 2))[0]
+                    self.perhaps_cancel(rng, work(rng), 0.2)
                 elif what < 0.86:
                     number = self.noop(rng)
                     if rng.random() < 0.15:
