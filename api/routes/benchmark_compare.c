@@ -75,7 +75,7 @@ static enum status named_pair(struct request *r, const char *names, const struct
 {
     size_t count = 0;
     char **words = settings_list(&r->sc->arena, names, ',', &count);
-    if (count != 2)
+    if (!words || count != 2)
         return fail(r->sc, STATUS_INVALID, "configurations names two, one of each benchmark, as 0,1");
     enum status s = read_number(r, words[0], a, &out->a);
     if (s == STATUS_OK)
@@ -179,7 +179,7 @@ static void write_side(struct text *t, const struct side *s)
 
 static enum status compare(struct request *r, const struct side *a, const struct side *b)
 {
-    struct pair pairs[MOST_PAIRS];
+    struct pair pairs[MOST_PAIRS] = {0};
     size_t count = 0;
     scoped_text t = {0};
     const char *hash = db_text(a->benchmark, 0, "dataset_hash");
@@ -207,7 +207,7 @@ enum status benchmarks_compare(struct request *r)
     size_t count = 0;
     const char *ids = request_query(r, "ids");
     char **words = settings_list(&r->sc->arena, ids ? ids : "", ',', &count);
-    if (count != 2)
+    if (!words || count != 2)
         return fail(r->sc, STATUS_INVALID, "ids names two benchmarks, with a comma between");
     enum status s = load_side(r, words[0], &a);
     if (s == STATUS_OK)

@@ -216,7 +216,9 @@ static enum status take_qrels(struct scope *sc, const struct ir_qrel *qrels, siz
 {
     d->judgments = arena_array(&sc->arena, count + 1, sizeof *d->judgments);
     for (size_t i = 0; i < count; i++) {
-        const struct named_query *q = bsearch(qrels[i].query, names, d->query_count, sizeof *names, by_id_alone);
+        const struct named_query *q = !names
+                                          ? NULL
+                                          : bsearch(qrels[i].query, names, d->query_count, sizeof *names, by_id_alone);
         if (!q)
             return fail(sc, STATUS_UNPROCESSABLE, "line %zu: there is no query '%s'", qrels[i].line, qrels[i].query);
         d->judgments[d->judgment_count++] = (struct ir_dataset_judgment){q->index, "any", qrels[i].document,

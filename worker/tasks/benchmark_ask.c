@@ -142,7 +142,7 @@ static enum status ask_one(struct scope *sc, const struct bench *b, const struct
         s = fail(sc, s, "query '%s': %s", b->queries[i].id, own.problem_text ? own.problem_text : status_text(s));
     } else {
         a->hits = arena_array(&sc->arena, kept + 1, sizeof *a->hits);
-        if (kept)
+        if (hits && kept)
             memcpy(a->hits, hits, kept * sizeof *hits);
         a->hit_count = kept;
     }
@@ -260,7 +260,8 @@ enum status bench_judge(struct scope *sc, struct bench *b, const struct bench_co
         a->ranked = arena_array(&sc->arena, a->hit_count + 1, sizeof *a->ranked);
         for (size_t h = 0; h < a->hit_count; h++) {
             const struct document_name key = {.id = a->hits[h].document_id};
-            const struct document_name *name = bsearch(&key, names, name_count, sizeof *names, by_document);
+            const struct document_name *name = !names ? NULL
+                                                      : bsearch(&key, names, name_count, sizeof *names, by_document);
             if (name) /* else it went away meanwhile */
                 a->ranked[a->ranked_count++] = (struct ir_ranked){name->uuid, (float)a->hits[h].score};
         }
