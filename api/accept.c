@@ -31,7 +31,8 @@ static enum status accept_in_transaction(struct request *r, void *context)
         .config_json = a->config_json,
         .default_retries = (int)r->api->settings->default_max_retries,
     };
-    bool reads_source = a->type == OPERATION_INDEX || a->type == OPERATION_APPEND || a->type == OPERATION_SYNC;
+    /* A sync without room for more still follows what went. */
+    bool reads_source = a->type == OPERATION_INDEX || a->type == OPERATION_APPEND;
     enum status s = resource_admit(r, a->type, reads_source);
     if (s == STATUS_OK && a->before)
         s = a->before(r, a->context);

@@ -95,7 +95,7 @@ enum status resource_reserve(struct request *r, const struct collection *c, enum
     scoped(cJSON) *config = NULL;
     enum status s = json_parse(r->sc, config_json, strlen(config_json), &config);
     if (s == STATUS_OK)
-        s = estimate_reindex(r, c, config, &estimate);
+        s = estimate_reindex(r, c, cJSON_GetObjectItemCaseSensitive(config, "new_config"), &estimate);
     if (s != STATUS_OK)
         return s;
     scoped_text t = {0};

@@ -3,6 +3,7 @@
 #include "build/queries.h"
 #include "common/message.h"
 #include "common/store/operation_store.h"
+#include "common/store/staging_store.h"
 #include "common/store/vector_store.h"
 
 #include <stdio.h>
@@ -280,6 +281,24 @@ static enum status look_at_generations(struct scope *sc, struct integrity *i)
     return s == STATUS_OK ? list_generations(sc, i, INTEGRITY_MISSING_TABLES, missing) : s;
 }
 
+/* ---- staging ---- */
+
+static enum status look_at_staging(struct scope *sc, struct integrity *i)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, i->db, SQL_INTEGRITY_STAGING, &rows);
+    if (s != STATUS_OK)
+        return s;
+    int64_t count = db_int(rows, 0, "count", 0);
+    note(i, INTEGRITY_LOST_STAGING, count, db_text(rows, 0, "examples"));
+    if (count == 0 || !i->has_to_repair)
+        return STATUS_OK;
+    s = staging_store_remove_leftovers(sc, i->db);
+    if (s == STATUS_OK)
+        i->findings[INTEGRITY_LOST_STAGING].repaired += count;
+    return s;
+}
+
 /* ---- events ---- */
 
 static enum status look_at_announcements(struct scope *sc, struct integrity *i)
@@ -389,6 +408,8 @@ enum status integrity_run(struct scope *sc, struct integrity *i)
     enum status s = look_at_collections(sc, i);
     if (s == STATUS_OK)
         s = look_at_generations(sc, i);
+    if (s == STATUS_OK)
+        s = look_at_staging(sc, i);
     if (s == STATUS_OK)
         s = look_at_announcements(sc, i);
     if (s == STATUS_OK)

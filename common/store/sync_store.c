@@ -3,6 +3,7 @@
 #include "build/queries.h"
 #include "common/fault.h"
 #include "common/store/collection_store.h"
+#include "common/store/resource_store.h"
 
 enum status sync_store_due(struct scope *sc, struct db *db, int limit, PGresult **out_rows)
 {
@@ -49,15 +50,19 @@ const char *sync_store_config(struct scope *sc, const char *triggered_by)
     return arena_printf(&sc->arena, "{\"triggered_by\":\"%s\"}", triggered_by);
 }
 
-enum status sync_store_dispatch(struct scope *sc, struct db *db, int64_t collection_id, int64_t owner_id,
-                                int default_retries, struct operation_ref *out)
+enum status sync_store_dispatch(struct scope *sc, struct db *db, const struct settings *settings, int64_t collection_id,
+                                int64_t owner_id, struct operation_ref *out)
 {
+    const struct resource_wish wish = {.user_id = owner_id, .amount = {[RESOURCE_OPERATIONS] = 1}};
+    struct resource_refusal refusal;
     struct operation_new o = {.collection_id = collection_id,
                               .user_id = owner_id,
                               .type = OPERATION_SYNC,
                               .config_json = sync_store_config(sc, "schedule"),
-                              .default_retries = default_retries};
+                              .default_retries = (int)settings->default_max_retries};
     enum status s = db_begin(sc, db);
+    if (s == STATUS_OK)
+        s = resource_store_admit(sc, db, settings, &wish, &refusal);
     if (s == STATUS_OK)
         s = operation_store_insert(sc, db, &o, out);
     if (s == STATUS_OK)

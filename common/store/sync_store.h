@@ -2,6 +2,7 @@
  * the database when its operation ends, in whatever way (sql/migrations/0008_sync_and_schedule.sql). */
 #pragma once
 
+#include "common/config.h"
 #include "common/db.h"
 #include "common/store/operation_store.h"
 
@@ -19,10 +20,10 @@ enum status sync_store_list(struct scope *sc, struct db *db, int64_t collection_
 enum status sync_store_pause(struct scope *sc, struct db *db, int64_t collection_id, bool is_paused,
                              PGresult **out_rows) must_check;
 /* Accepts a scheduled sync of a collection as the API would accept one of its owner's: operation, collection and run in
- * one transaction. STATUS_CONFLICT: something else holds the collection, or it is not due; nothing was changed. Push
- * `out` after it. */
-enum status sync_store_dispatch(struct scope *sc, struct db *db, int64_t collection_id, int64_t owner_id,
-                                int default_retries, struct operation_ref *out) must_check;
+ * one transaction. STATUS_CONFLICT: something else holds the collection, or it is not due; STATUS_RATE_LIMITED: its
+ * owner runs as many operations as he may; nothing was changed. Push `out` after it. */
+enum status sync_store_dispatch(struct scope *sc, struct db *db, const struct settings *settings, int64_t collection_id,
+                                int64_t owner_id, struct operation_ref *out) must_check;
 /* `config` of a sync operation. */
 const char *sync_store_config(struct scope *sc, const char *triggered_by);
 

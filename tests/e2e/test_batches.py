@@ -53,7 +53,7 @@ def test_many_brief_operations_end_together_and_each_has_its_whole_history(make_
         types = [e["type"] for e in watch.events(operation)]
         assert types[-3:] == ["operation_started", "processing_progress", "operation_completed"]
     assert stack.sql_value("SELECT count(*) FROM audit_log WHERE action = 'operation_noop_completed'") == str(MANY)
-    assert stack.sql_value("SELECT count(*) FROM operation_figures f JOIN operations o ON o.uuid = f.operation_uuid WHERE o.type = 'noop'") == str(MANY)
+    assert stack.sql_value("SELECT count(DISTINCT f.operation_uuid) FROM operation_figures f JOIN operations o ON o.uuid = f.operation_uuid WHERE o.type = 'noop'") == str(MANY)
 
 
 def test_nothing_waits_behind_one_that_takes_long(make_stack):

@@ -348,6 +348,8 @@ def test_no_connection_left_is_waited_for(make_stack, servers):
             hog.kill()
             hog.wait()
     wait_for("readiness", lambda: stack.apis[0].readiness()[0] == 200, seconds=60)
+    # The server notices within some seconds that the others are gone.
+    wait_for("room for every thread", lambda: all(user.ask("GET", "/api/v2/collections").status == 200 for _ in range(20)), seconds=60)
     user.wait_over(operation["id"])
     assert stack.sql_value("SELECT failures || '/' || failed FROM operations WHERE uuid = :'v1'", operation["id"]) == "0/0"
     assert_nothing_doubled(stack, collection["id"], MANY)

@@ -253,6 +253,22 @@ static void tables_and_generations_of_nobody_are_found_and_dropped(void **state)
     is_repaired(INTEGRITY_LOST_GENERATIONS, 1);
 }
 
+static void a_generation_that_nobody_builds_any_more_is_found_and_removed(void **state)
+{
+    (void)state;
+    int64_t lost = store_sql_int(
+        "INSERT INTO generations (collection_id, model, dim, quantization, state, operation_uuid) "
+        "VALUES (%lld, 'm', 4, 'float16', 'building', gen_random_uuid()) RETURNING id",
+        (long long)whole.id);
+    store_sql("CREATE TABLE vec.g%lld (LIKE vec.g0)", (long long)lost);
+    store_sql("INSERT INTO staged_documents (generation_id, document_id, version, live_version, is_cut) "
+              "SELECT %lld, id, 1, 1, false FROM documents WHERE collection_id = %lld",
+              (long long)lost, (long long)whole.id);
+    is_found(INTEGRITY_LOST_STAGING, 1, "vec.g");
+    is_repaired(INTEGRITY_LOST_STAGING, 1);
+    assert_int_equal(store_sql_int("SELECT count(*) FROM staged_documents"), 0);
+}
+
 static void a_generation_without_its_table_is_found_and_left_to_people(void **state)
 {
     (void)state;
@@ -356,6 +372,7 @@ int main(void)
         EACH(a_collection_that_nobody_works_on_becomes_ready),
         EACH(a_deleted_collection_that_nobody_removes_gets_its_operation),
         EACH(tables_and_generations_of_nobody_are_found_and_dropped),
+        EACH(a_generation_that_nobody_builds_any_more_is_found_and_removed),
         EACH(a_generation_without_its_table_is_found_and_left_to_people),
         EACH(last_events_that_nobody_published_are_found_and_published),
         EACH(streams_that_never_expire_are_found_and_expire_from_then_on),

@@ -10,7 +10,7 @@
 enum { AT_A_TIME = 100 };
 
 struct dispatched {
-    int64_t accepted, busy, failed;
+    int64_t accepted, busy, limited, failed;
 };
 
 static void push(struct scope *sc, struct scheduled *s, const struct operation_ref *o)
@@ -22,20 +22,21 @@ static void push(struct scope *sc, struct scheduled *s, const struct operation_r
     operation_store_push(sc, s->queue, o);
 }
 
-/* STATUS_OK also when the collection was busy; another's trouble does not keep the rest waiting. */
+/* STATUS_OK also when the collection was busy, or its owner runs as many operations as he may; another's trouble does
+ * not keep the rest waiting. */
 static enum status dispatch(struct scheduled *s, int64_t collection_id, int64_t owner_id, const char *uuid,
                             struct dispatched *d)
 {
     struct scope own;
     struct operation_ref o = {0};
     scope_init(&own, NULL);
-    enum status status = sync_store_dispatch(&own, s->db, collection_id, owner_id,
-                                             (int)s->settings->default_max_retries, &o);
+    enum status status = sync_store_dispatch(&own, s->db, s->settings, collection_id, owner_id, &o);
     d->accepted += status == STATUS_OK;
     d->busy += status == STATUS_CONFLICT;
+    d->limited += status == STATUS_RATE_LIMITED;
     if (status == STATUS_OK)
         push(&own, s, &o);
-    if (status != STATUS_OK && status != STATUS_CONFLICT) {
+    if (status != STATUS_OK && status != STATUS_CONFLICT && status != STATUS_RATE_LIMITED) {
         d->failed++;
         log_warning("sync_not_dispatched", log_text("collection", uuid), log_text("problem", own.problem_text));
     }
@@ -73,7 +74,7 @@ enum status dispatch_syncs(struct scope *sc, struct scheduled *s)
             status = fail(sc, status, "%s", own.problem_text ? own.problem_text : status_text(status));
         scope_done(&own);
     } while (goes_on);
-    s->result_json = arena_printf(&sc->arena, "{\"dispatched\":%lld,\"busy\":%lld,\"failed\":%lld}",
-                                  (long long)d.accepted, (long long)d.busy, (long long)d.failed);
+    s->result_json = arena_printf(&sc->arena, "{\"dispatched\":%lld,\"busy\":%lld,\"limited\":%lld,\"failed\":%lld}",
+                                  (long long)d.accepted, (long long)d.busy, (long long)d.limited, (long long)d.failed);
     return status;
 }
