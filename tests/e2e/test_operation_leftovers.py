@@ -117,4 +117,4 @@ def test_what_was_done_instead_of_an_unknown_strategy_is_told(stack):
     stack.sql("UPDATE collections SET chunking_strategy = 'psychic' WHERE uuid = :'v1'", collection)  # as a newer version may have left it
     operation = user.index(collection, new_folder(stack, 150))["id"]
     note = stack.sql_value("SELECT result ->> 'note' FROM operations WHERE uuid = :'v1'", operation)
-    assert note == "the chunking strategy 'psychic' is not available; 'recursive' was used"
+    assert note == "the chunking strategy 'psychic' is not known; 'recursive' was used"

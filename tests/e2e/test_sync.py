@@ -297,15 +297,28 @@ def test_due_collections_are_dispatched_and_busy_or_paused_ones_are_not(stack, u
     stack.sql(f"UPDATE collections SET sync_next_run_at = now() - interval '1 hour' WHERE uuid IN ('{due}', '{paused}')")
     user.must("POST", f"/api/v2/collections/{paused}/sync/pause")
     out = run_scheduled(stack, "dispatch_syncs")
-    assert out == (0, '{"dispatched":1,"busy":0,"failed":0}\n', "")
+    assert out == (0, '{"dispatched":1,"busy":0,"limited":0,"failed":0}\n', "")
     run = user.must("GET", f"/api/v2/collections/{due}/sync/runs")["items"][0]
     assert run["triggered_by"] == "schedule"
     user.wait_over(run["operation_id"])
-    assert run_scheduled(stack, "dispatch_syncs")[1] == '{"dispatched":0,"busy":0,"failed":0}\n'
+    assert run_scheduled(stack, "dispatch_syncs")[1] == '{"dispatched":0,"busy":0,"limited":0,"failed":0}\n'
     assert [user.must("GET", f"/api/v2/collections/{c}/sync/runs")["total"] for c in (paused, later)] == [0, 0]
     user.must("POST", f"/api/v2/collections/{paused}/sync/resume")
-    assert run_scheduled(stack, "dispatch_syncs")[1] == '{"dispatched":1,"busy":0,"failed":0}\n'
+    assert run_scheduled(stack, "dispatch_syncs")[1] == '{"dispatched":1,"busy":0,"limited":0,"failed":0}\n'
     wait_for("the resumed one", lambda: user.must("GET", f"/api/v2/collections/{paused}/sync/runs")["items"][0]["status"] == "success")
+
+
+def test_a_user_who_runs_as_much_as_he_may_is_not_synchronised_meanwhile(stack, user, folder):
+    docs.write_many(folder, 1)
+    due = followed(user, folder)
+    stack.sql("INSERT INTO resource_limits (user_id, max_operations) VALUES (:v1, 0)", user.must("GET", "/api/auth/me")["id"])
+    try:
+        stack.sql("UPDATE collections SET sync_next_run_at = now() - interval '1 hour' WHERE uuid = :'v1'", due)
+        assert run_scheduled(stack, "dispatch_syncs")[1] == '{"dispatched":0,"busy":0,"limited":1,"failed":0}\n'
+        assert user.must("GET", f"/api/v2/collections/{due}/sync/runs")["total"] == 0 and user.must("GET", f"/api/v2/collections/{due}")["status"] == "ready"
+    finally:
+        stack.sql("DELETE FROM resource_limits")
+    assert run_scheduled(stack, "dispatch_syncs")[1] == '{"dispatched":1,"busy":0,"limited":0,"failed":0}\n'
 
 
 def run_scheduled(stack, name):
