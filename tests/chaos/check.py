@@ -100,8 +100,8 @@ class Check:
             LEFT JOIN audit_log a ON a.operation_uuid = o.uuid AND a.action = ANY (ARRAY['operation_' || o.type || '_completed', 'operation_' || o.type || '_failed',
                 'operation_' || o.type || '_cancelled'])
             GROUP BY o.id HAVING count(a.id) <> 1 OR bool_or(a.action <> 'operation_' || o.type || '_' || o.status)""")
-        self.none("an operation with figures of several attempts", """SELECT operation_uuid, count(DISTINCT attempt) FROM operation_figures GROUP BY 1
-            HAVING count(DISTINCT attempt) > 1""")
+        self.none("figures of an attempt that never was", """SELECT f.operation_uuid, f.attempt, o.attempt FROM operation_figures f
+            JOIN operations o ON o.uuid = f.operation_uuid WHERE f.attempt > o.attempt""")
         self.none("a completed operation without figures", """SELECT uuid FROM operations o WHERE status = 'completed'
             AND NOT EXISTS (SELECT FROM operation_figures m WHERE m.operation_uuid = o.uuid AND m.attempt = o.attempt)""")
         self.none("more failures than attempts", "SELECT uuid, failures, attempt, max_attempts FROM operations WHERE failures > max_attempts OR failures > attempt")
@@ -125,7 +125,7 @@ class Check:
     def rows(self):
         self.none("DOUBLED: a visible document with missing or doubled chunks", """
             SELECT d.file_name, d.live_version, d.chunk_count, count(k.id), max(k.ordinal) FROM documents d
-            LEFT JOIN chunks k ON k.collection_id = d.collection_id AND k.document_id = d.id AND k.version = d.live_version
+            LEFT JOIN chunks k ON k.collection_id = d.collection_id AND k.document_id = d.id AND k.version = d.live_version AND NOT k.is_parent
             WHERE d.live_version > 0 GROUP BY d.id
             HAVING count(k.id) <> d.chunk_count OR count(DISTINCT k.ordinal) <> d.chunk_count OR max(k.ordinal) <> d.chunk_count - 1""")
         self.none("chunks that nobody sees", """
@@ -139,7 +139,8 @@ class Check:
         self.none("a collection whose active generation is another one", """SELECT c.uuid, c.active_generation, g.id, g.model, c.embedding_model FROM generations g
             JOIN collections c ON c.id = g.collection_id
             WHERE g.state = 'active' AND (c.active_generation IS DISTINCT FROM g.id OR c.embedding_model <> g.model)""", LEFTOVERS_SECONDS)
-        pairs = [f"""SELECT {generation} AS generation, k.id, v.chunk_id, k.document_id, v.document_id FROM (SELECT * FROM chunks WHERE collection_id = {collection}) k
+        pairs = [f"""SELECT {generation} AS generation, k.id, v.chunk_id, k.document_id, v.document_id FROM (SELECT k.* FROM chunks k
+                    JOIN documents d ON d.id = k.document_id AND d.live_version = k.version WHERE k.collection_id = {collection} AND NOT k.is_parent) k
                 FULL JOIN vec.g{generation} v ON v.chunk_id = k.id AND v.document_id = k.document_id AND v.version = k.version
                 WHERE k.id IS NULL OR v.chunk_id IS NULL""" for generation, collection in self.world.sql(
                     "SELECT g.id, g.collection_id FROM generations g WHERE g.state = 'active'")]
