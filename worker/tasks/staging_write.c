@@ -46,8 +46,7 @@ static enum status embed_some(struct scope *own, struct staging *st, struct piec
         texts[i] = (struct embed_text){pieces[i]->text, pieces[i]->len};
     struct embed_answer answer;
     size_t bad = SIZE_MAX;
-    const char *name = pieces[0]->of->from->document.name;
-    (void)FAULT(BEFORE_EMBEDDING, name);
+    (void)FAULT(BEFORE_EMBEDDING, pieces[0]->of->from->document.name);
     enum status s = embed_client_run(own, w->embedder, w->model, EMBED_PASSAGE, st->task->operation_id, texts, count,
                                      EMBED_TIMEOUT_MS, &answer, &bad);
     if (s == STATUS_INVALID && bad < count) {
@@ -57,7 +56,7 @@ static enum status embed_some(struct scope *own, struct staging *st, struct piec
     }
     if (s != STATUS_OK)
         return s;
-    (void)FAULT(AFTER_EMBEDDING, name);
+    (void)FAULT(AFTER_EMBEDDING, pieces[0]->of->from->document.name);
     if (answer.dim != st->generation.dim)
         return fail(own, STATUS_INTERNAL, "the embedder answered with %d dimensions, the model has %d", answer.dim,
                     st->generation.dim);
