@@ -188,7 +188,28 @@ enum status limit_check(struct request *r)
     if (o.wait_ms > 0)
         return refuse(r, &rate, r->route->limit, &o);
     tell_remaining(r, &rate, &o);
+    r->limit_key = key;
     return STATUS_OK;
+}
+
+/* KEYS[1]; ARGV: interval in ms. */
+static const char give_back_script[] =
+    "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('DECRBY', KEYS[1], ARGV[1]) end\n"
+    "return 1\n";
+
+void limit_give_back(struct request *r)
+{
+    struct limit_rate rate;
+    scoped(redisReply) *reply = NULL;
+    if (!r->limit_key || !r->user.id || limit_parse(r->route->limit, &rate) != STATUS_OK)
+        return;
+    const char *argv[] = {r->limit_key, arena_printf(&r->sc->arena, "%lld", (long long)rate.interval_ms)};
+    struct scope own; /* what goes wrong here is nobody's problem */
+    scope_init(&own, r->sc->trace_id);
+    own.deadline_ms = r->sc->deadline_ms;
+    if (redis_script(&own, r->events, give_back_script, 1, (int)array_len(argv), argv, NULL, &reply) != STATUS_OK)
+        log_debug("limit_unavailable", log_text("problem", own.problem_text));
+    scope_done(&own);
 }
 
 /* Names are the same account however they are written. */

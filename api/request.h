@@ -41,10 +41,11 @@ struct request {
                               when it cannot be one */
     const char *body;      /* NUL-terminated */
     size_t body_len;
-    bool is_admitted;  /* dispatch_admit() let it pass */
-    cJSON *parsed;     /* what `json` points to, until the reply is there */
-    const cJSON *json; /* the parsed body, checked against the route's schema; NULL when there was none */
-    struct user user;  /* of routes that need one */
+    bool is_admitted;      /* dispatch_admit() let it pass */
+    cJSON *parsed;         /* what `json` points to, until the reply is there */
+    const cJSON *json;     /* the parsed body, checked against the route's schema; NULL when there was none */
+    struct user user;      /* of routes that need one */
+    const char *limit_key; /* under which limit_check() counted it; NULL = it did not */
     const char *client_address;
     struct reply reply;
     struct server_connection *connection; /* server.c's own */

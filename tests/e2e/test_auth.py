@@ -256,6 +256,17 @@ def guess_until_refused(api, name):
     raise AssertionError("never refused")
 
 
+def test_what_was_refused_does_not_count_against_a_users_rate_limit(make_api):
+    api = make_api(RATE_LIMITS="on")
+    user = api.register()
+    token = api.login(user["username"])["access_token"]
+    missing = "00000000-0000-4000-8000-000000000000"
+    ask = lambda body: api.request("POST", f"/api/v2/collections/{missing}/reindex", body, token=token).status  # noqa: E731 - once in five minutes
+    assert [ask({"chunk_size": 1}), ask({}), ask({"chunk_size": 1}), ask({})] == [422, 404, 422, 404]
+    guests = [api.request("POST", "/api/auth/register", {"username": "x"}).status for _ in range(31)]
+    assert guests[0] == 422 and guests[-1] == 429, "guests' requests stay counted"
+
+
 @pytest.mark.parametrize("redis_is_away", [False, True])
 def test_guessing_is_slowed_with_and_without_redis(make_api, redis_is_away):
     api = make_api(RATE_LIMITS="off")
