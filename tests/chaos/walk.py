@@ -83,6 +83,7 @@ NEEDS = (
     (r"scheduler_chosen|run_taken|before_run_recorded|operations_forgotten|(before|after)_dispatch_commit", ("scheduled",), ()),
     (r"before_start_over", ("freeze",), ()),
     (r"staging_dropped", ("documents", "reindex_cancelled"), ("staging_validated:sleep=3000*1",)),
+    (r"before_staged_part_commit", ("documents", "reindex_embedded"), ()),
     (r"reindex_preflight|.*staging_commit|staging_made|.*staged.*|staging_validated|.*switch_commit", ("documents", "reindex"), ()),
     (r"before_history", ("documents", "watch"), ()),
     (r"benchmark_.*", ("benchmark",), ()),
@@ -198,6 +199,10 @@ class Workloads:
     def reindex(self):
         """Cut anew; the model stays."""
         self.over(self.user.reindex(self.rng, self.collection, {"chunk_size": 100, "chunk_overlap": 5}))
+
+    def reindex_embedded(self):
+        """The same chunks, more of them than one transaction takes, with vectors of twice the precision."""
+        self.over(self.user.reindex(self.rng, self.collection, {"quantization": "float32"}))
 
     def reindex_cancelled(self):
         """What is staged is left to the leftovers."""
