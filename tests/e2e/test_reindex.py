@@ -243,8 +243,6 @@ class Searching(threading.Thread):
             except OSError as error:
                 self.problems.append(error)
                 return
-            if answer.status == 503:  # the embedder is slower than a query may wait on a machine that is busy with other things
-                continue
             if answer.status != 200 or len(answer.json["results"]) != 5:
                 self.problems.append(answer)
                 continue
