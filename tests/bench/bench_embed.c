@@ -3,7 +3,7 @@
  * which other programs of a busy machine disturb less. bench_embed [backend [threads]] */
 #include "common/arena.h"
 #include "common/clock.h"
-#include "worker/background.h"
+#include "worker/embed/background.h"
 #include "worker/embed/model.h"
 
 #include <pthread.h>

@@ -3,7 +3,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/text.h"
-#include "worker/background.h"
+#include "worker/embed/background.h"
 
 #include <pthread.h>
 #include <string.h>

@@ -2,8 +2,8 @@
  * and go through all layers on one thread; weights packed once into panels; one pool of threads that sleeps when there
  * is nothing to do. */
 #include "common/arena.h"
-#include "worker/background.h"
 #include "worker/embed/backend.h"
+#include "worker/embed/background.h"
 
 #include <math.h>
 #include <pthread.h>

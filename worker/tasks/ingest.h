@@ -21,7 +21,7 @@ struct ingest {
     int64_t found, registered, updated, unchanged, scan_errors, duplicates;
     bool is_source_away; /* the walk ended early, and it was the source's fault */
     struct seen *seen;   /* of SYNC: collects what the walks meet; what failed for good and has not changed is left */
-    struct room room; /* that the owner's limits leave */
+    struct room room;    /* that the owner's limits leave */
     /* Of the writing. */
     int64_t chunks_written;
     const char *first_problem;  /* reason of the first failed document */

@@ -1,4 +1,4 @@
-#include "worker/background.h"
+#include "worker/embed/background.h"
 
 #include <sys/resource.h>
 #include <unistd.h>
