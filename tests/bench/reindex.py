@@ -49,7 +49,7 @@ def main():
             took = latencies(user, collection, is_running)
             show(f"during a reindex: {name}", took, idle)
             told = parts.result(stack, operation)
-            print(f"    embedded {told['chunks_embedded']}, reused {told['chunks_reused']}", flush=True)
+            print(f"    embedded {told['chunks_embedded']}, reused {told['chunks_reused']}, in {sum(took) / 1000:.1f} s of searches one after another", flush=True)
         show("idle again", latencies(user, collection, lambda n: n < SEARCHES), idle)
     finally:
         parts.end(stack)

@@ -135,11 +135,14 @@ static int bulk_budget(const struct batcher *r)
     return budget > r->largest_budget ? r->largest_budget : (int)budget;
 }
 
-/* Beside bulk work one thread computes: what comes meanwhile should not wait for long. */
+/* What comes meanwhile should not wait for long either: some jobs of queries are large (a validation's), and beside
+ * bulk work one thread computes. */
 static int query_budget(const struct lane *l)
 {
-    bool is_beside = l->number == LANE_QUERIES && l->batcher->is_device_taken;
-    return is_beside ? SMALLEST_BUDGET : l->batcher->largest_budget;
+    const struct batcher *r = l->batcher;
+    if (l->number != LANE_QUERIES)
+        return r->largest_budget;
+    return r->is_device_taken ? SMALLEST_BUDGET : bulk_budget(r);
 }
 
 /* Moves jobs that are all taken out of the list, and hands dropped ones back. Called with the lock held; returns the
