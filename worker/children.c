@@ -62,8 +62,9 @@ static void settle_end(struct supervisor *w, struct slot *slot, const struct tas
         if (!slot->items)
             settle_terminate(&sc, w->db, slot->task_id);
         scope_done(&sc);
-        chores_remove_leftovers(w->chores);
     }
+    if (end->outcome != TASK_COMPLETED) /* a failed one, too, may leave what nobody sees */
+        chores_remove_leftovers(w->chores);
     if (end->outcome == TASK_HAND_BACK) {
         give_back(w, &give);
     } else if (end->outcome == TASK_STOPPED && slot->stop != STOP_ABANDON) {

@@ -1,14 +1,19 @@
-/* Tokens a second of a backend on chunks of about 225 tokens and on mixed lengths, and the time of one query. Also per
- * second of CPU time, which other programs of a busy machine disturb less. bench_embed [backend [threads]] */
+/* Tokens a second of a backend on chunks of about 225 tokens and on mixed lengths, and the time of one query: alone,
+ * and while bulk batches of about 50 ms are computed, in turn with them and beside them. Also per second of CPU time,
+ * which other programs of a busy machine disturb less. bench_embed [backend [threads]] */
 #include "common/arena.h"
 #include "common/clock.h"
+#include "worker/embed/background.h"
 #include "worker/embed/model.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { TEXTS = 64, QUERIES = 50 };
+enum { TEXTS = 64, QUERIES = 50, BULK_TOKENS = 400, QUERY_PAUSE_US = 20000 };
 
 static uint32_t seed = 1;
 
@@ -58,6 +63,93 @@ static int compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Bulk batches, one after another, until told to stop. */
+struct bulk {
+    const struct embed_backend_api *api;
+    struct embed_backend *backend;
+    bool is_beside;        /* else queries and batches take turns */
+    pthread_mutex_t turns; /* held during a run */
+    atomic_int waiting;    /* queries */
+    atomic_bool is_over;
+    int64_t tokens, took_us;
+};
+
+static void *run_bulk(void *cls)
+{
+    struct bulk *bulk = cls;
+    static int32_t ids[BULK_TOKENS];
+    static float vectors[2 * 4096];
+    for (int i = 0; i < BULK_TOKENS; i++)
+        ids[i] = 1000 + i;
+    const struct embed_batch batch = {ids, (int32_t[]){0, BULK_TOKENS / 2, BULK_TOKENS}, 2};
+    if (bulk->is_beside)
+        thread_into_background();
+    int64_t start = clock_monotonic_us();
+    while (!bulk->is_over) {
+        while (!bulk->is_beside && bulk->waiting > 0)
+            usleep(10); /* queries first */
+        pthread_mutex_lock(&bulk->turns);
+        if (bulk->api->run(bulk->backend, &batch, vectors) != EMBED_OK)
+            abort();
+        pthread_mutex_unlock(&bulk->turns);
+        bulk->tokens += BULK_TOKENS;
+    }
+    bulk->took_us = clock_monotonic_us() - start;
+    return NULL;
+}
+
+static void query(const struct embed_backend_api *api, struct embed_backend *b, const struct embed_model *m,
+                  struct bulk *bulk)
+{
+    float vector[4096];
+    struct token_list ids = {0};
+    const char *text = "how do I install a package from the archive?";
+    tokenizer_encode(m->tokenizer, text, strlen(text), (size_t)m->max_tokens, &ids);
+    const struct embed_batch batch = {ids.ids, (int32_t[]){0, (int32_t)ids.count}, 1};
+    bool takes_turns = bulk && !bulk->is_beside;
+    if (takes_turns) {
+        bulk->waiting++;
+        pthread_mutex_lock(&bulk->turns);
+        bulk->waiting--;
+    }
+    if ((bulk && bulk->is_beside ? api->run_beside : api->run)(b, &batch, vector) != EMBED_OK)
+        abort();
+    if (takes_turns)
+        pthread_mutex_unlock(&bulk->turns);
+    token_list_free(&ids);
+}
+
+static void time_queries(const struct embed_backend_api *api, struct embed_backend *b, const struct embed_model *m,
+                         struct bulk *bulk)
+{
+    int64_t times[QUERIES];
+    pthread_t thread;
+    if (bulk) {
+        pthread_mutex_init(&bulk->turns, NULL);
+        if (pthread_create(&thread, NULL, run_bulk, bulk) != 0)
+            abort();
+    }
+    for (int i = 0; i < QUERIES; i++) {
+        if (bulk)
+            usleep(QUERY_PAUSE_US);
+        int64_t start = clock_monotonic_us();
+        query(api, b, m, bulk);
+        times[i] = clock_monotonic_us() - start;
+    }
+    qsort(times, QUERIES, sizeof *times, compare);
+    printf("  one query, %s %8.2f ms p50, %8.2f ms p95",
+           !bulk             ? "alone:         "
+           : bulk->is_beside ? "beside bulk:   "
+                             : "in turn:       ",
+           (double)times[QUERIES / 2] / 1000, (double)times[QUERIES * 95 / 100] / 1000);
+    if (bulk) {
+        bulk->is_over = true;
+        pthread_join(thread, NULL);
+        printf(", bulk meanwhile %.0f tokens/s", (double)bulk->tokens * 1e6 / (double)bulk->took_us);
+    }
+    printf("\n");
+}
+
 int main(int argc, char **argv)
 {
     char error[256], folder[512];
@@ -78,20 +170,11 @@ int main(int argc, char **argv)
     printf("  chunks of 200-250 tokens: %8.0f tokens/s, %8.0f a CPU second\n", rate, per_cpu);
     rate = run_set(api, b, m, 8, 256, &per_cpu);
     printf("  mixed, 8-256 tokens:      %8.0f tokens/s, %8.0f a CPU second\n", rate, per_cpu);
-    int64_t times[QUERIES];
-    for (int i = 0; i < QUERIES; i++) {
-        float vector[4096];
-        struct token_list ids = {0};
-        const char *query = "how do I install a package from the archive?";
-        int64_t start = clock_monotonic_us();
-        tokenizer_encode(m->tokenizer, query, strlen(query), (size_t)m->max_tokens, &ids);
-        if (api->run(b, &(struct embed_batch){ids.ids, (int32_t[]){0, (int32_t)ids.count}, 1}, vector) != EMBED_OK)
-            return 1;
-        times[i] = clock_monotonic_us() - start;
-        token_list_free(&ids);
+    time_queries(api, b, m, NULL);
+    if (api->run_beside) {
+        time_queries(api, b, m, &(struct bulk){.api = api, .backend = b});
+        time_queries(api, b, m, &(struct bulk){.api = api, .backend = b, .is_beside = true});
     }
-    qsort(times, QUERIES, sizeof *times, compare);
-    printf("  one query:                %8.2f ms p50\n", (double)times[QUERIES / 2] / 1000);
     api->close(b);
     embed_model_close(m);
     return 0;

@@ -243,8 +243,6 @@ class Searching(threading.Thread):
             except OSError as error:
                 self.problems.append(error)
                 return
-            if answer.status == 503:  # the embedder is slower than a query may wait on a machine that is busy with other things
-                continue
             if answer.status != 200 or len(answer.json["results"]) != 5:
                 self.problems.append(answer)
                 continue
@@ -261,11 +259,13 @@ def test_searches_answer_throughout_and_never_from_a_mix(stack, user):
     searching = Searching(user, collection)
     known = {frozenset(r["chunk_id"] for r in user.search(collection, "bees dance to tell of flowers", k=5)["results"])}
     for body in ({"chunk_size": 200}, {"embedding_model": OTHER}, {"chunk_size": 100, "quantization": "float32"}, None, {"embedding_model": "all-MiniLM-L6-v2"}):
+        before = len(searching.answers)
         reindex(user, collection, body)
+        assert len(searching.answers) > before, "no search was answered meanwhile"
         known.add(frozenset(r["chunk_id"] for r in user.search(collection, "bees dance to tell of flowers", k=5)["results"]))
     answers = searching.end()
     assert searching.problems == []
-    assert len(answers) > 5 and set(answers) <= known
+    assert set(answers) <= known
 
 
 FAULTS_BEFORE = ["reindex_preflight", "before_staging_commit", "staging_made", "before_staged_part_commit", "before_staged_commit", "after_staged_commit", "graph_built",

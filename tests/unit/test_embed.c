@@ -2,8 +2,10 @@
 #include "worker/embed/model.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -164,6 +166,70 @@ static void an_unusable_folder_is_refused_with_a_sentence(void **state)
     assert_non_null(strstr(error, "config.json"));
 }
 
+struct running {
+    const struct embed_backend_api *api;
+    struct embed_backend *backend;
+    const struct embed_batch *batch;
+    float *vectors;
+    atomic_bool is_over;
+    atomic_int rounds;
+};
+
+static void *run_again_and_again(void *cls)
+{
+    struct running *r = cls;
+    while (!r->is_over) {
+        if (r->api->run(r->backend, r->batch, r->vectors) != EMBED_OK)
+            abort();
+        r->rounds++;
+    }
+    return NULL;
+}
+
+static void a_batch_beside_a_run_has_the_vectors_that_it_has_alone(void **state)
+{
+    (void)state;
+    enum { BULK = 24, BULK_TOKENS = 40 };
+    static int32_t bulk_ids[BULK * BULK_TOKENS], bulk_offsets[BULK + 1];
+    static const int32_t ids[] = {101, 2129, 2079, 102, 101, 7592, 102, 101, 2088, 2003, 1037, 2307, 102};
+    static const int32_t offsets[] = {0, 4, 7, 13};
+    for (int i = 0; i < BULK * BULK_TOKENS; i++)
+        bulk_ids[i] = 1000 + i;
+    for (int i = 0; i <= BULK; i++)
+        bulk_offsets[i] = i * BULK_TOKENS;
+    const struct embed_backend_api *api = embed_backend_cpu();
+    char error[256] = "";
+    struct embed_backend *b = api->open(&model->bert, 0, 3, error, sizeof error);
+    assert_non_null(b);
+    size_t floats = 3 * (size_t)model->dim, bulk_floats = BULK * (size_t)model->dim;
+    float *alone = must_calloc(floats, sizeof *alone), *beside = must_calloc(floats, sizeof *beside);
+    float *bulk_alone = must_calloc(bulk_floats, sizeof *bulk_alone);
+    const struct embed_batch batch = {ids, offsets, 3}, bulk = {bulk_ids, bulk_offsets, BULK};
+    assert_int_equal(api->run(b, &batch, alone), EMBED_OK);
+    assert_int_equal(api->run(b, &bulk, bulk_alone), EMBED_OK);
+    struct running r = {.api = api, .backend = b, .batch = &bulk};
+    r.vectors = must_calloc(bulk_floats, sizeof *r.vectors);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, run_again_and_again, &r), 0);
+    for (int i = 0; i < 10 || r.rounds < 2; i++) {
+        memset(beside, 0, floats * sizeof *beside);
+        assert_int_equal(api->run_beside(b, &batch, beside), EMBED_OK);
+        for (size_t k = 0; k < floats; k++)
+            assert_true(fabsf(beside[k] - alone[k]) <= 1e-6f);
+    }
+    r.is_over = true;
+    pthread_join(thread, NULL);
+    assert_memory_equal(r.vectors, bulk_alone, bulk_floats * sizeof *bulk_alone);
+    assert_int_equal(
+        api->run_beside(b, &(struct embed_batch){(const int32_t[]){-1}, (const int32_t[]){0, 1}, 1}, beside),
+        EMBED_BAD_INPUT);
+    api->close(b);
+    free(alone);
+    free(beside);
+    free(bulk_alone);
+    free(r.vectors);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +239,7 @@ int main(void)
         cmocka_unit_test(ids_and_lengths_out_of_range_are_refused),
         cmocka_unit_test(a_text_alone_and_in_company_has_the_same_vector),
         cmocka_unit_test(an_unusable_folder_is_refused_with_a_sentence),
+        cmocka_unit_test(a_batch_beside_a_run_has_the_vectors_that_it_has_alone),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

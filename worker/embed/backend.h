@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EMBED_BACKEND_ABI 1
+#define EMBED_BACKEND_ABI 2
 
 /* Shapes of a BERT encoder and pointers to its weights: row-major fp32, matrices as [out][in], as PyTorch stores them.
  * The pointers stay valid for the life of the backend. */
@@ -66,6 +66,9 @@ struct embed_backend_api {
     /* Short text such as "NVIDIA H200" or "avx512"; lives as long as the backend. */
     const char *(*device_name)(const struct embed_backend *backend);
     void (*close)(struct embed_backend *backend); /* accepts NULL */
+    /* As run, but also while a run of the same backend is in progress in another thread: a small batch (questions) that
+     * must not wait for a large one. One such call at a time. NULL = this backend cannot. */
+    enum embed_result (*run_beside)(struct embed_backend *backend, const struct embed_batch *batch, float *vectors);
 };
 
 /* The one symbol that a plugin (libopstream-cuda.so) exports. */

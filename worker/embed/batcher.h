@@ -1,6 +1,7 @@
 /* Puts texts of many requests into batches for one backend: queries first, then bulk work in turns, one text from each
- * request at a time, so that a small operation is not stuck behind a large one. One compute thread; any thread may
- * submit. */
+ * request at a time, so that a small operation is not stuck behind a large one. Where the backend has run_beside,
+ * queries have a lane (a thread) of their own and are computed while a bulk batch runs, whose threads yield to them;
+ * else one thread does both, queries first. Any thread may submit. */
 #pragma once
 
 #include "common/config.h"
@@ -28,9 +29,8 @@ struct batch_job {
 
 struct batcher;
 
-/* `on_done` is called on the compute thread. `batch_tokens`: the largest batch; bulk batches are kept to about 50 ms
- * besides. `flight` is used by the compute thread alone and must outlive it. `on_lost` is called when the device is
- * gone: the process must end. */
+/* `on_done` is called on the thread that computed. `batch_tokens`: the largest batch; bulk batches are kept to about 50
+ * ms besides. `flight` must outlive it. `on_lost` is called when the device is gone: the process must end. */
 struct batcher *batcher_new(const struct embed_backend_api *api, int batch_tokens, struct flight *flight,
                             void (*on_done)(void *context, struct batch_job *job), void (*on_lost)(void *context),
                             void *context);
@@ -38,7 +38,7 @@ void batcher_free(struct batcher *b);
 void batcher_submit(struct batcher *b, struct batch_job *job);
 /* The job's remaining texts are skipped; it still comes back through on_done. */
 void batcher_drop(struct batcher *b, struct batch_job *job);
-/* Totals since the start. */
+/* Totals since the start; what ran side by side counts twice as busy. */
 void batcher_totals(struct batcher *b, int64_t *out_tokens, int64_t *out_texts, int64_t *out_batches,
                     int64_t *out_busy_us);
 

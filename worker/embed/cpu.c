@@ -3,6 +3,7 @@
  * is nothing to do. */
 #include "common/arena.h"
 #include "worker/embed/backend.h"
+#include "worker/embed/background.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -88,6 +89,7 @@ struct embed_backend {
     const struct kernels *kernels;
     struct packed_layer *layers;
     struct room rooms[MOST_THREADS];
+    struct room beside; /* of run_beside */
     char name[48];
 
     /* The pool: a run is announced by `round`, its blocks are taken from `next`. */
@@ -233,10 +235,10 @@ static void pool(const struct bert_model *m, const float *x, int t, float *vecto
         vector[k] = (float)(vector[k] / sqrt(norm));
 }
 
-static void run_block(struct embed_backend *b, struct room *r, int first, int last)
+static void run_block(const struct embed_backend *b, struct room *r, const struct embed_batch *batch, int first,
+                      int last, float *vectors)
 {
     const struct bert_model *m = b->model;
-    const struct embed_batch *batch = b->batch;
     int begin = batch->offsets[first], tokens = batch->offsets[last] - begin;
     size_t h = (size_t)m->hidden;
     room_for(r, m, tokens);
@@ -257,7 +259,7 @@ static void run_block(struct embed_backend *b, struct room *r, int first, int la
     }
     for (int s = first; s < last; s++)
         pool(m, r->x + (size_t)(batch->offsets[s] - begin) * h, batch->offsets[s + 1] - batch->offsets[s],
-             b->vectors + (size_t)s * h);
+             vectors + (size_t)s * h);
 }
 
 /* ---- the pool ---- */
@@ -265,7 +267,7 @@ static void run_block(struct embed_backend *b, struct room *r, int first, int la
 static void work(struct embed_backend *b, int index)
 {
     for (int i; (i = atomic_fetch_add(&b->next, 1)) < b->block_count;)
-        run_block(b, &b->rooms[index], b->blocks[i], b->blocks[i + 1]);
+        run_block(b, &b->rooms[index], b->batch, b->blocks[i], b->blocks[i + 1], b->vectors);
 }
 
 static void *member_main(void *cls)
@@ -274,6 +276,7 @@ static void *member_main(void *cls)
     free(cls);
     struct embed_backend *b = me.backend;
     uint64_t seen = 0;
+    thread_into_background(); /* the threads that serve questions come first */
     pthread_mutex_lock(&b->lock);
     for (;;) {
         while (b->round == seen && !b->is_closing)
@@ -338,6 +341,21 @@ static enum embed_result run(struct embed_backend *b, const struct embed_batch *
     return EMBED_OK;
 }
 
+/* On the caller's thread alone: the pool's belong to the run. */
+static enum embed_result run_beside(struct embed_backend *b, const struct embed_batch *batch, float *vectors)
+{
+    if (!embed_batch_is_valid(b->model, batch))
+        return EMBED_BAD_INPUT;
+    for (int first = 0, last; first < batch->count; first = last) {
+        for (last = first + 1; last < batch->count; last++) {
+            if (batch->offsets[last + 1] - batch->offsets[first] > BLOCK_TOKENS)
+                break;
+        }
+        run_block(b, &b->beside, batch, first, last, vectors);
+    }
+    return EMBED_OK;
+}
+
 /* ---- life ---- */
 
 static void close_backend(struct embed_backend *b)
@@ -358,6 +376,7 @@ static void close_backend(struct embed_backend *b)
     }
     for (int i = 0; i < MOST_THREADS; i++)
         room_done(&b->rooms[i]);
+    room_done(&b->beside);
     pthread_cond_destroy(&b->start);
     pthread_cond_destroy(&b->end);
     pthread_mutex_destroy(&b->lock);
@@ -409,7 +428,7 @@ static const char *device_name(const struct embed_backend *b)
 
 const struct embed_backend_api *embed_backend_cpu(void)
 {
-    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "cpu",        device_count, open_backend, run,
-                                                 device_name,       close_backend};
+    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "cpu",         device_count, open_backend, run,
+                                                 device_name,       close_backend, run_beside};
     return &api;
 }

@@ -41,20 +41,32 @@ struct peer {
     struct text out;
     size_t out_sent;
     bool is_closing; /* gone, but its job is not back yet */
+    bool waits_for_model, can_go_on;
     struct peer *next;
+};
+
+/* A further model is opened on a thread of its own, so that no question to the others waits for that. */
+struct loading {
+    struct embedder *embedder;
+    pthread_t thread;
+    bool is_running; /* the thread is to be joined */
+    bool is_over;    /* guarded by done_lock: it has written what follows */
+    char folder[512], error[256];
+    struct loaded result; /* of NULLs: it failed */
 };
 
 struct embedder {
     const struct settings *settings;
     const struct embed_backend_api *api;
     int device;
+    struct loading loading;
     struct loaded loaded[MOST_MODELS];
     int loaded_count;
     struct batcher *batcher;
     struct flight *flight;
     int epoll_fd, listen_fd, done_fd, signal_fd;
     struct peer *peers;
-    pthread_mutex_t done_lock; /* guards `done` */
+    pthread_mutex_t done_lock; /* guards `done` and loading.is_over */
     struct batch_job *done;
 };
 
@@ -77,42 +89,110 @@ static bool find_folder(const struct embedder *e, const char *wanted, char *out,
     return is_found;
 }
 
-static struct loaded *model_load(struct embedder *e, const char *name, char *error, size_t error_size)
+static struct loaded *model_find(struct embedder *e, const char *folder)
+{
+    for (int i = 0; i < e->loaded_count; i++) {
+        if (strcmp(e->loaded[i].model->name, strrchr(folder, '/') + 1) == 0)
+            return &e->loaded[i];
+    }
+    return NULL;
+}
+
+static bool model_open(const struct embedder *e, const char *folder, struct loaded *out, char *error, size_t error_size)
+{
+    struct loaded l = {.model = embed_model_open(folder, error, error_size)};
+    if (!l.model)
+        return false;
+    l.backend = e->api->open(&l.model->bert, e->device, (int)e->settings->embedding_threads, error, error_size);
+    if (!l.backend) {
+        embed_model_close(l.model);
+        return false;
+    }
+    *out = l;
+    return true;
+}
+
+static void model_add(struct embedder *e, const struct loaded *l)
+{
+    e->loaded[e->loaded_count++] = *l;
+    log_info("model_loaded", log_text("model", l->model->name), log_int("dim", l->model->dim),
+             log_text("backend", e->api->name), log_text("device", e->api->device_name(l->backend)));
+}
+
+static void wake(struct embedder *e)
+{
+    ssize_t n = write(e->done_fd, &(uint64_t){1}, sizeof(uint64_t));
+    (void)n; /* an eventfd only refuses at 2^64 */
+}
+
+static void *loading_main(void *cls)
+{
+    struct loading *l = cls;
+    struct embedder *e = l->embedder;
+    model_open(e, l->folder, &l->result, l->error, sizeof l->error);
+    pthread_mutex_lock(&e->done_lock);
+    l->is_over = true;
+    pthread_mutex_unlock(&e->done_lock);
+    wake(e);
+    return NULL;
+}
+
+/* One at a time: who wants another asks again when this one is over. */
+static bool loading_start(struct embedder *e, const char *folder, char *error, size_t error_size)
+{
+    struct loading *l = &e->loading;
+    if (l->is_running)
+        return true;
+    *l = (struct loading){.embedder = e};
+    snprintf(l->folder, sizeof l->folder, "%s", folder);
+    l->is_running = pthread_create(&l->thread, NULL, loading_main, l) == 0;
+    if (!l->is_running)
+        snprintf(error, error_size, "no thread can be started to load the model");
+    return l->is_running;
+}
+
+/* The model of that name. NULL with *out_waits: it is being loaded; without: a sentence says why it cannot be had. */
+static struct loaded *model_get(struct embedder *e, const char *name, bool *out_waits, char *error, size_t error_size)
 {
     char folder[512];
+    *out_waits = false;
     if (!find_folder(e, name, folder, sizeof folder)) {
         snprintf(error, error_size, "there is no model '%.100s' in OPSTREAM_MODEL_DIR", name);
         return NULL;
     }
-    const char *canonical = strrchr(folder, '/') + 1;
-    for (int i = 0; i < e->loaded_count; i++) {
-        if (strcmp(e->loaded[i].model->name, canonical) == 0)
-            return &e->loaded[i];
-    }
-    if (e->loaded_count == MOST_MODELS) {
+    struct loaded *l = model_find(e, folder);
+    if (l)
+        return l;
+    if (e->loaded_count == MOST_MODELS)
         snprintf(error, error_size, "%d models are loaded already", MOST_MODELS);
-        return NULL;
+    else if (!e->loading.is_running && e->loading.error[0] && strcmp(e->loading.folder, folder) == 0)
+        snprintf(error, error_size, "%s", e->loading.error); /* it failed a moment ago */
+    else
+        *out_waits = loading_start(e, folder, error, error_size);
+    return NULL;
+}
+
+static bool model_load_first(struct embedder *e, char *error, size_t error_size)
+{
+    char folder[512];
+    struct loaded l;
+    if (!find_folder(e, e->settings->default_model, folder, sizeof folder)) {
+        snprintf(error, error_size, "there is no model '%.100s' in OPSTREAM_MODEL_DIR", e->settings->default_model);
+        return false;
     }
-    struct loaded l = {.model = embed_model_open(folder, error, error_size)};
-    if (!l.model)
-        return NULL;
-    l.backend = e->api->open(&l.model->bert, e->device, (int)e->settings->embedding_threads, error, error_size);
-    if (!l.backend) {
-        embed_model_close(l.model);
-        return NULL;
-    }
-    e->loaded[e->loaded_count] = l;
-    log_info("model_loaded", log_text("model", l.model->name), log_int("dim", l.model->dim),
-             log_text("backend", e->api->name), log_text("device", e->api->device_name(l.backend)));
-    return &e->loaded[e->loaded_count++];
+    if (!model_open(e, folder, &l, error, error_size))
+        return false;
+    model_add(e, &l);
+    return true;
 }
 
 /* ---- answers ---- */
 
 static void peer_watch(struct embedder *e, struct peer *p, bool wants_write)
 {
-    /* While a job runs nothing more is read: that is the back-pressure. */
-    uint32_t events = (uint32_t)EPOLLRDHUP | (p->job ? 0 : (uint32_t)EPOLLIN) | (wants_write ? (uint32_t)EPOLLOUT : 0);
+    /* While a job runs, or its model is loaded, nothing more is read: that is the back-pressure. */
+    uint32_t events = (uint32_t)EPOLLRDHUP | (p->job || p->waits_for_model ? 0 : (uint32_t)EPOLLIN) |
+                      (wants_write ? (uint32_t)EPOLLOUT : 0);
     struct epoll_event ev = {.events = events, .data.ptr = p};
     epoll_ctl(e->epoll_fd, EPOLL_CTL_MOD, p->fd, &ev);
 }
@@ -322,7 +402,13 @@ static bool handle(struct embedder *e, struct peer *p)
         return false;
     char name[256], error[256];
     snprintf(name, sizeof name, "%.*s", (int)h->model_len, p->body);
-    struct loaded *l = h->model_len ? model_load(e, name, error, sizeof error) : &e->loaded[0];
+    bool waits = false;
+    struct loaded *l = h->model_len ? model_get(e, name, &waits, error, sizeof error) : &e->loaded[0];
+    if (waits) {
+        p->waits_for_model = true;
+        peer_watch(e, p, false);
+        return true;
+    }
     if (!l)
         return refuse(e, p, STATUS_NOT_FOUND, SIZE_MAX, error);
     const char *at = p->body + h->model_len + h->group_len, *end = p->body + h->body_bytes;
@@ -331,7 +417,7 @@ static bool handle(struct embedder *e, struct peer *p)
 
 static bool peer_read(struct embedder *e, struct peer *p)
 {
-    while (!p->job && p->out.len == 0) {
+    while (!p->job && !p->waits_for_model && p->out.len == 0) {
         if (p->head_have < sizeof p->head) {
             ssize_t n = recv(p->fd, (char *)&p->head + p->head_have, sizeof p->head - p->head_have, MSG_DONTWAIT);
             if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -406,8 +492,7 @@ static void on_done(void *context, struct batch_job *job)
     job->next = e->done;
     e->done = job;
     pthread_mutex_unlock(&e->done_lock);
-    ssize_t n = write(e->done_fd, &(uint64_t){1}, sizeof(uint64_t));
-    (void)n; /* an eventfd only refuses at 2^64 */
+    wake(e);
 }
 
 static void on_lost(void *context)
@@ -415,6 +500,33 @@ static void on_lost(void *context)
     (void)context;
     log_error("device_lost");
     _exit(EXIT_DEVICE_LOST);
+}
+
+static struct peer *waiting_peer(const struct embedder *e)
+{
+    struct peer *p = e->peers;
+    while (p && !(p->waits_for_model && p->can_go_on))
+        p = p->next;
+    return p;
+}
+
+/* The loading is over: who waited goes on, and waits again if it was for another model. */
+static void end_loading(struct embedder *e)
+{
+    struct loading *l = &e->loading;
+    pthread_join(l->thread, NULL);
+    l->is_running = false;
+    if (l->result.model)
+        model_add(e, &l->result);
+    for (struct peer *p = e->peers; p; p = p->next)
+        p->can_go_on = p->waits_for_model;
+    for (struct peer *p; (p = waiting_peer(e));) {
+        p->waits_for_model = p->can_go_on = false;
+        if (!handle(e, p) || !peer_read(e, p))
+            peer_close(e, p);
+    }
+    if (!l->is_running)
+        l->error[0] = '\0'; /* the next who asks tries again */
 }
 
 static void deliver_done(struct embedder *e)
@@ -425,6 +537,7 @@ static void deliver_done(struct embedder *e)
     pthread_mutex_lock(&e->done_lock);
     struct batch_job *done = e->done;
     e->done = NULL;
+    bool has_loaded = e->loading.is_running && e->loading.is_over;
     pthread_mutex_unlock(&e->done_lock);
     for (struct batch_job *next; done; done = next) {
         next = done->next;
@@ -437,6 +550,8 @@ static void deliver_done(struct embedder *e)
         (void)FAULT(VECTORS_ANSWERED, NULL);
         batch_job_free(done);
     }
+    if (has_loaded)
+        end_loading(e);
 }
 
 static void peer_event(struct embedder *e, struct peer *p, uint32_t events)
@@ -509,6 +624,11 @@ static void serve(struct embedder *e)
 
 static void embedder_done(struct embedder *e)
 {
+    if (e->loading.is_running) {
+        pthread_join(e->loading.thread, NULL);
+        if (e->loading.result.model)
+            e->loaded[e->loaded_count++] = e->loading.result;
+    }
     batcher_free(e->batcher);
     flight_close(e->flight);
     for (int i = 0; i < e->loaded_count; i++) {
@@ -546,7 +666,7 @@ int embedder_main(const struct settings *settings, int device, const char *socke
     e.flight = flight_open(SPAWN_FD);
     e.batcher = batcher_new(e.api, (int)settings->embedding_batch_tokens, e.flight, on_done, on_lost, &e);
     int exit_status = EXIT_UNUSABLE;
-    if (!model_load(&e, settings->default_model, error, sizeof error)) {
+    if (!model_load_first(&e, error, sizeof error)) {
         log_error("model_unusable", log_text("model", settings->default_model), log_text("reason", error));
     } else if ((e.listen_fd = listen_at(socket_path)) < 0) {
         log_error("cannot_listen", log_text("path", socket_path), log_text("reason", strerror(errno)));

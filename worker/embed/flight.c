@@ -3,23 +3,28 @@
 #include "common/arena.h"
 #include "common/base.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAGIC = 0x4F504631, MOST_SUSPECTS = 2 * FLIGHT_MOST_TEXTS, CRASHES_ALONE = 2 };
+enum { MAGIC = 0x4F504632, MOST_SUSPECTS = 2 * FLIGHT_MOST_TEXTS, CRASHES_ALONE = 2 };
 
 struct suspect {
     uint64_t mark; /* 0 = none */
     uint32_t crashes;
 };
 
-struct page {
-    uint32_t magic;
+struct lane {
     atomic_uint in_flight;
     uint64_t marks[FLIGHT_MOST_TEXTS];
+};
+
+struct page {
+    uint32_t magic;
+    struct lane lanes[FLIGHT_LANES];
     uint32_t next; /* suspect to be forgotten when there is no room */
     uint32_t suspect_count;
     struct suspect suspects[MOST_SUSPECTS];
@@ -27,6 +32,7 @@ struct page {
 
 struct flight {
     struct page *page;
+    pthread_mutex_t lock; /* guards the suspects; a lane is its thread's own */
 };
 
 int flight_memory(void)
@@ -61,15 +67,23 @@ static void accuse(struct flight *f, uint64_t mark, bool was_alone)
 
 static void judge(struct flight *f)
 {
-    uint32_t count = atomic_load(&f->page->in_flight);
-    if (f->page->magic != MAGIC || count > FLIGHT_MOST_TEXTS) { /* fresh */
+    uint32_t counts[FLIGHT_LANES], all = 0;
+    bool is_usable = f->page->magic == MAGIC;
+    for (int l = 0; l < FLIGHT_LANES; l++) {
+        counts[l] = atomic_load(&f->page->lanes[l].in_flight);
+        is_usable = is_usable && counts[l] <= FLIGHT_MOST_TEXTS;
+        all += counts[l];
+    }
+    if (!is_usable) { /* fresh */
         memset(f->page, 0, sizeof *f->page);
         f->page->magic = MAGIC;
         return;
     }
-    for (uint32_t i = 0; i < count; i++)
-        accuse(f, f->page->marks[i], count == 1);
-    atomic_store(&f->page->in_flight, 0);
+    for (int l = 0; l < FLIGHT_LANES; l++) {
+        for (uint32_t i = 0; i < counts[l]; i++)
+            accuse(f, f->page->lanes[l].marks[i], all == 1);
+        atomic_store(&f->page->lanes[l].in_flight, 0);
+    }
 }
 
 struct flight *flight_open(int fd)
@@ -81,6 +95,7 @@ struct flight *flight_open(int fd)
                    is_ours ? fd : -1, 0);
     if (f->page == MAP_FAILED)
         f->page = must_calloc(1, sizeof *f->page); /* and is not given back: there is no memory to speak of */
+    pthread_mutex_init(&f->lock, NULL);
     judge(f);
     return f;
 }
@@ -90,6 +105,7 @@ void flight_close(struct flight *f)
     if (!f)
         return;
     munmap(f->page, sizeof *f->page);
+    pthread_mutex_destroy(&f->lock);
     free(f);
 }
 
@@ -103,29 +119,45 @@ uint64_t flight_mark(const int32_t *ids, size_t count)
     return hash ? hash : 1;
 }
 
-bool flight_is_suspect(const struct flight *f, uint64_t mark)
+/* How often the text was alone at a crash; -1 = it is not suspected. */
+static int crashes_of(struct flight *f, uint64_t mark)
 {
-    return find(f, mark) != NULL;
-}
-
-bool flight_is_rejected(const struct flight *f, uint64_t mark)
-{
+    pthread_mutex_lock(&f->lock);
     const struct suspect *s = find(f, mark);
-    return s && s->crashes >= CRASHES_ALONE;
+    int crashes = s ? (int)s->crashes : -1;
+    pthread_mutex_unlock(&f->lock);
+    return crashes;
 }
 
-void flight_begin(struct flight *f, const uint64_t *marks, size_t count)
+bool flight_is_suspect(struct flight *f, uint64_t mark)
 {
-    memcpy(f->page->marks, marks, count * sizeof *marks);
-    atomic_store(&f->page->in_flight, (unsigned)count);
+    return crashes_of(f, mark) >= 0;
 }
 
-void flight_end(struct flight *f)
+bool flight_is_rejected(struct flight *f, uint64_t mark)
 {
-    struct suspect *s = atomic_load(&f->page->in_flight) == 1 ? find(f, f->page->marks[0]) : NULL;
-    atomic_store(&f->page->in_flight, 0);
-    if (!s)
+    return crashes_of(f, mark) >= CRASHES_ALONE;
+}
+
+void flight_begin(struct flight *f, int lane, const uint64_t *marks, size_t count)
+{
+    struct lane *l = &f->page->lanes[lane];
+    memcpy(l->marks, marks, count * sizeof *marks);
+    atomic_store(&l->in_flight, (unsigned)count);
+}
+
+void flight_end(struct flight *f, int lane)
+{
+    struct lane *l = &f->page->lanes[lane];
+    bool was_alone = atomic_load(&l->in_flight) == 1;
+    atomic_store(&l->in_flight, 0);
+    if (!was_alone)
         return;
-    *s = (struct suspect){0};
-    f->page->suspect_count--;
+    pthread_mutex_lock(&f->lock);
+    struct suspect *s = find(f, l->marks[0]);
+    if (s) {
+        *s = (struct suspect){0};
+        f->page->suspect_count--;
+    }
+    pthread_mutex_unlock(&f->lock);
 }

@@ -187,7 +187,7 @@ static void close_backend(struct embed_backend *backend)
 
 const struct embed_backend_api *embed_backend_reference(void)
 {
-    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "reference",  device_count, open_backend, run,
-                                                 device_name,       close_backend};
+    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "reference",   device_count, open_backend, run,
+                                                 device_name,       close_backend, NULL};
     return &api;
 }

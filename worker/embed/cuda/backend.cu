@@ -476,7 +476,7 @@ static const char *device_name(const struct embed_backend *b)
 
 extern "C" __attribute__((visibility("default"))) const struct embed_backend_api *opstream_embed_backend(void)
 {
-    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "cuda",       device_count, open_backend, run,
-                                                 device_name,       close_backend};
+    static const struct embed_backend_api api = {EMBED_BACKEND_ABI, "cuda",        device_count, open_backend, run,
+                                                 device_name,       close_backend, nullptr};
     return &api;
 }
