@@ -1,4 +1,5 @@
-/* The life of one attempt, for those who run attempts: task.c one, task_batch.c many of a brief kind. */
+/* The life of one attempt, for those who run attempts: task.c one (with task_events.c and task_end.c), task_batch.c
+ * many of a brief kind. */
 #pragma once
 
 #include "common/message.h"
@@ -49,6 +50,18 @@ void attempt_work(struct attempt *a);
  * operation_store_announce_rows() needs in *out. Attempts that lost their operation get the outcome TASK_LOST. */
 enum status attempts_end(struct scope *sc, struct db *db, struct attempt *const *attempts, size_t count,
                          PGresult **out) must_check;
+/* What the attempt took so far. */
+void attempt_measure(const struct task *task, struct task_end *out);
+/* The last transaction of one attempt, tried again while the database is away; *out as attempts_end() gives it.
+ * STATUS_LOST: another attempt owns the operation. Anything else: it could not be recorded. */
+enum status attempt_finish(struct attempt *a, PGresult **out) must_check;
+/* The last event, after the commit. */
+void attempt_announce_end(const struct task *task, const PGresult *rows);
+/* operation_started. */
+void task_announce_start(struct scope *sc, struct task *task);
+/* A task's last_stage: told before the last event, but only once it is so, as clients look at the collection when they
+ * hear of it. */
+void task_announce_stage(const struct task *task);
 /* The end could not be recorded: what was committed stays, the next attempt finds little left to do. */
 void attempt_not_recorded(struct attempt *a, enum status s);
 void attempt_log_end(const struct attempt *a);
