@@ -108,6 +108,16 @@ class Outage:
 LASTING = ("away", "frozen", "full", "read-only")
 
 
+def most_ends_in_a_history(watch, operation):
+    """After `history_truncated` all that is kept is shown from its beginning, so what was shown live before it may come once more."""
+    counts = [0]
+    for frame in watch.frames:
+        if frame["type"] == "history_truncated":
+            counts.append(0)
+        counts[-1] += frame["type"] in LAST and frame.get("operation_id") == operation["id"]
+    return max(counts)
+
+
 @pytest.mark.parametrize("kind", ["emptied", "restarted empty", "restarted with its log", "restarted from a snapshot", *LASTING])
 def test_whatever_happens_to_redis_work_is_accepted_done_and_told(make_stack, servers, kind):
     redis = servers(Redis, appendonly="yes" if kind == "restarted with its log" else "no")
@@ -132,7 +142,7 @@ def test_whatever_happens_to_redis_work_is_accepted_done_and_told(make_stack, se
     wait_for("readiness", lambda: '"degraded":false' in api.readiness()[1])
     assert stack.sql_value("SELECT max(attempt) || '/' || max(failures) FROM operations") == "1/0"
     assert_nothing_doubled(stack, collection["id"], MANY)
-    assert sum(f["type"] in LAST for f in watch.events(operation["id"])) <= 1
+    assert most_ends_in_a_history(watch, operation) <= 1
     if kind in ("restarted empty", "restarted from a snapshot"):
         assert any(f["type"] == "history_truncated" for f in watch.frames)
     if kind in ("restarted with its log", "full", "frozen"):
