@@ -5,11 +5,20 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST_POINTS = 64, LARGEST_K = 100, MOST_SEARCHES = 1000000 };
+enum { MOST_VALUES = 512, MOST_POINTS = 64, LARGEST_K = 100, MOST_SEARCHES = 1000000 };
 
 static enum status refuse(struct request *r, const char *sentence)
 {
     return request_invalid(r, "body", "configurations", "value_error", "%s", sentence);
+}
+
+/* How many values there are in it, at any depth; stops soon after `most`. */
+static int json_size(const cJSON *json, int most)
+{
+    int count = 0;
+    for (const cJSON *item = json->child; item && count <= most; item = item->next)
+        count += 1 + json_size(item, most - count);
+    return count;
 }
 
 static enum status check_members(struct request *r, const cJSON *grid)
@@ -25,6 +34,11 @@ static enum status check_members(struct request *r, const cJSON *grid)
         if (!cJSON_IsArray(member) || !member->child)
             return request_invalid(r, "body", "configurations", "list_type", "%s is no list, or an empty one",
                                    member->string);
+        if (cJSON_GetObjectItemCaseSensitive(grid, member->string) != member)
+            return request_invalid(r, "body", "configurations", "value_error", "%s is there twice", member->string);
+        if (json_size(member, MOST_VALUES) > MOST_VALUES)
+            return request_invalid(r, "body", "configurations", "too_long", "%s has more than %d values",
+                                   member->string, (int)MOST_VALUES);
         for (const cJSON *a = member->child; a; a = a->next) {
             for (const cJSON *b = member->child; b != a; b = b->next) {
                 if (cJSON_Compare(a, b, true))

@@ -82,7 +82,7 @@ void dispatch_finish(struct request *r, enum status s)
         log_fault(r, s);
         reply_error(r, s);
     }
-    if (r->reply.http >= 400 && r->reply.http < 500 && r->reply.http != 429)
+    if ((r->reply.http >= 400 && r->reply.http < 500) || r->reply.http == 507)
         limit_give_back(r);
 }
 

@@ -17,7 +17,7 @@ static const char *key_of(struct request *r)
 static const char *hash_of(struct request *r)
 {
     scoped_text all = {0};
-    text_printf(&all, "%s %s\n", r->method, r->path);
+    text_printf(&all, "%s %s%s%s\n", r->method, r->path, r->query ? "?" : "", r->query ? r->query : "");
     if (r->body_len)
         text_append(&all, r->body, r->body_len);
     char hex[65];

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SLOTS = 4096 };
+enum { SLOTS = 4096, GIVE_BACK_FROM_MS = 60000 };
 
 /* Ten wrong passwords at once, then one in half a minute; an address, behind which there may be many people, five times
  * as much. */
@@ -201,7 +201,8 @@ void limit_give_back(struct request *r)
 {
     struct limit_rate rate;
     scoped(redisReply) *reply = NULL;
-    if (!r->limit_key || !r->user.id || limit_parse(r->route->limit, &rate) != STATUS_OK)
+    if (!r->limit_key || !r->user.id || limit_parse(r->route->limit, &rate) != STATUS_OK ||
+        rate.interval_ms <= GIVE_BACK_FROM_MS)
         return;
     const char *argv[] = {r->limit_key, arena_printf(&r->sc->arena, "%lld", (long long)rate.interval_ms)};
     struct scope own; /* what goes wrong here is nobody's problem */

@@ -20,8 +20,9 @@ void limiter_free(struct limiter *l);
 enum status limit_parse(const char *text, struct limit_rate *out) must_check;
 /* The limit of the request's route, per user, else per address. STATUS_RATE_LIMITED with the whole reply filled in. */
 enum status limit_check(struct request *r) must_check;
-/* A request of a user that was refused (4xx) did nothing, so it is not counted: whoever mistypes a setting of what may
- * be done once in five minutes tries again at once. Guests' requests stay counted. */
+/* A request of a user that was refused (4xx, or 507) did nothing, so it is not counted where one has to wait for
+ * minutes: whoever mistypes a setting of what may be done once in five minutes tries again at once. Guests' requests
+ * stay counted, and those of which there may be many: looking at them is what costs. */
 void limit_give_back(struct request *r);
 /* Before a password is looked at: counts one try for the account and one for the address. STATUS_RATE_LIMITED with the
  * reply filled in. */

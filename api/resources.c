@@ -85,6 +85,21 @@ enum status resource_admit_collection(struct request *r, bool reads_source)
     return admit(r, true, reads_source);
 }
 
+/* A strategy that stays is no reason to cut anew. */
+static const cJSON *what_changes(cJSON *config)
+{
+    cJSON *wanted = cJSON_GetObjectItemCaseSensitive(config, "new_config");
+    const cJSON *before = cJSON_GetObjectItemCaseSensitive(config, "previous_config");
+    static const char *const cutting[] = {"chunking_strategy", "chunking_config"};
+    bool is_same = true;
+    for (size_t i = 0; i < array_len(cutting); i++)
+        is_same = is_same && cJSON_Compare(cJSON_GetObjectItemCaseSensitive(wanted, cutting[i]),
+                                           cJSON_GetObjectItemCaseSensitive(before, cutting[i]), true);
+    if (is_same)
+        cJSON_DeleteItemFromObjectCaseSensitive(wanted, cutting[0]);
+    return wanted;
+}
+
 enum status resource_reserve(struct request *r, const struct collection *c, enum operation_type type,
                              const char *config_json, const struct operation_ref *o)
 {
@@ -95,7 +110,7 @@ enum status resource_reserve(struct request *r, const struct collection *c, enum
     scoped(cJSON) *config = NULL;
     enum status s = json_parse(r->sc, config_json, strlen(config_json), &config);
     if (s == STATUS_OK)
-        s = estimate_reindex(r, c, cJSON_GetObjectItemCaseSensitive(config, "new_config"), &estimate);
+        s = estimate_reindex(r, c, what_changes(config), &estimate);
     if (s != STATUS_OK)
         return s;
     scoped_text t = {0};

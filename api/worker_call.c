@@ -110,6 +110,8 @@ enum status worker_call(struct scope *sc, struct db *db, const struct settings *
                         const struct worker_call *call)
 {
     int64_t until = clock_monotonic_ms() + call->whole_ms;
+    if (sc->deadline_ms > 0 && until > sc->deadline_ms)
+        until = sc->deadline_ms;
     const char *urls[MOST_URLS] = {NULL};
     int count = 0;
     enum status s = find_urls(sc, db, settings, call->model, call->path, urls, &count);
@@ -118,7 +120,7 @@ enum status worker_call(struct scope *sc, struct db *db, const struct settings *
     for (int try = 0; try < TRIES; try++) {
         int64_t left = until - clock_monotonic_ms();
         if (left <= 0)
-            break;
+            return s == STATUS_OK ? fail(sc, STATUS_UNAVAILABLE, "no worker answered in time") : s;
         if (try > 0)
             scope_forgive(sc);
         scoped_text answer = {.max_len = call->most_answer_bytes};

@@ -4,7 +4,10 @@
 #include "common/fault.h"
 #include "common/password.h"
 
+#include <poll.h>
 #include <string.h>
+
+enum { LOCK_TRIES = 100, LOCK_PAUSE_MS = 1000 };
 
 struct migration {
     int number;
@@ -64,19 +67,38 @@ static enum status apply_if_missing(struct scope *sc, struct db *db, const struc
     return db_commit(sc, db);
 }
 
+static enum status run_one(struct scope *sc, struct db *db, const struct migration *m, struct text *report)
+{
+    enum status s = db_begin(sc, db);
+    if (s == STATUS_OK)
+        s = db_run(sc, db, "SET LOCAL lock_timeout = '3s'", NULL);
+    if (s == STATUS_OK)
+        s = db_run(sc, db, SQL_MIGRATIONS_LOCK, NULL);
+    if (s == STATUS_OK)
+        s = db_run(sc, db, SQL_MIGRATIONS_TABLE, NULL);
+    return s == STATUS_OK ? apply_if_missing(sc, db, m, report) : s;
+}
+
+/* Somebody uses a table that the migration wants for itself. Everybody else would queue up behind it, so it gives up
+ * soon and comes back. */
+static bool is_lock_trouble(const struct db *db)
+{
+    return strcmp(db_sqlstate(db), "55P03") == 0 || strcmp(db_sqlstate(db), "40P01") == 0;
+}
+
 enum status migrate_run(struct scope *sc, struct db *db, struct text *report)
 {
     for (size_t i = 0; i < array_len(migrations); i++) {
-        enum status s = db_begin(sc, db);
-        if (s == STATUS_OK)
-            s = db_run(sc, db, SQL_MIGRATIONS_LOCK, NULL);
-        if (s == STATUS_OK)
-            s = db_run(sc, db, SQL_MIGRATIONS_TABLE, NULL);
-        if (s == STATUS_OK)
-            s = apply_if_missing(sc, db, &migrations[i], report);
-        if (s != STATUS_OK) {
+        for (int tries = 1;; tries++) {
+            enum status s = run_one(sc, db, &migrations[i], report);
+            if (s == STATUS_OK)
+                break;
+            bool is_passing = is_lock_trouble(db) && tries < LOCK_TRIES;
             db_rollback(db);
-            return s;
+            if (!is_passing)
+                return s;
+            scope_forgive(sc);
+            poll(NULL, 0, LOCK_PAUSE_MS);
         }
     }
     return STATUS_OK;

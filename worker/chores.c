@@ -26,6 +26,7 @@ enum {
     INFO_TIMEOUT_MS = 1000,
     ROOTS_MS = 5000,
     LEFTOVERS_MS = 20000,
+    LEFTOVERS_MOST_MS = 2000,
     LEFTOVERS_SOON_MS = 1000,
     STATEMENT_MS = 30000,
 };
@@ -185,14 +186,22 @@ static void look_at_roots(struct scope *sc, struct chores *c)
     pthread_mutex_unlock(&c->lock);
 }
 
+/* The same thread looks after the embedder and the roots: what takes long goes on in the next round. */
+static bool is_time_up(void *context)
+{
+    const int64_t *until_ms = context;
+    return clock_monotonic_ms() > *until_ms;
+}
+
 static void remove_leftovers(struct scope *sc, struct chores *c)
 {
     if (lease_problem(c->lease))
         return;
+    int64_t until_ms = clock_monotonic_ms() + LEFTOVERS_MOST_MS;
     if (document_store_remove_leftovers(sc, c->keeper.db, 0, NULL) != STATUS_OK)
         log_debug("leftovers_not_removed", log_text("problem", sc->problem_text));
     scope_forgive(sc);
-    if (staging_store_remove_leftovers(sc, c->keeper.db) != STATUS_OK)
+    if (staging_store_remove_leftovers(sc, c->keeper.db, is_time_up, &until_ms) != STATUS_OK)
         log_debug("staging_not_removed", log_text("problem", sc->problem_text));
     scope_forgive(sc);
     if (db_run(sc, c->keeper.db, SQL_IN_HAND_CLEAN, NULL) != STATUS_OK)

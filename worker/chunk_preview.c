@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/json.h"
+#include "common/log.h"
 #include "common/source/directory.h"
 #include "worker/chunk/plan.h"
 #include "worker/embed/client.h"
@@ -58,6 +59,13 @@ static bool is_folder_name(const char *name)
     return *name && *name != '.' && !strchr(name, '/');
 }
 
+/* What is wrong with it tells of the server's folders. */
+static enum status cannot_use(struct scope *sc, const char *name, const char *why)
+{
+    log_warning("model_not_usable", log_text("model", name), log_text("problem", why));
+    return fail(sc, STATUS_NOT_FOUND, "the model %s cannot be used by this worker", name);
+}
+
 static enum status open_model(struct chunk_preview *p, struct scope *sc, const char *name, struct embed_model **out)
 {
     char error[256];
@@ -72,7 +80,7 @@ static enum status open_model(struct chunk_preview *p, struct scope *sc, const c
     const char *folder = arena_printf(&sc->arena, "%s/%s", p->settings->model_dir, name);
     *out = embed_model_open(folder, error, sizeof error);
     if (!*out)
-        return fail(sc, STATUS_NOT_FOUND, "the model %s cannot be used: %s", name, error);
+        return cannot_use(sc, name, error);
     p->models[p->model_count++] = *out;
     return STATUS_OK;
 }

@@ -293,7 +293,7 @@ static enum status look_at_staging(struct scope *sc, struct integrity *i)
     note(i, INTEGRITY_LOST_STAGING, count, db_text(rows, 0, "examples"));
     if (count == 0 || !i->has_to_repair)
         return STATUS_OK;
-    s = staging_store_remove_leftovers(sc, i->db);
+    s = staging_store_remove_leftovers(sc, i->db, i->has_to_stop, i->stop_context);
     if (s == STATUS_OK)
         i->findings[INTEGRITY_LOST_STAGING].repaired += count;
     return s;

@@ -211,7 +211,14 @@ static enum status look_at_row(struct scope *sc, struct task *task, const char *
 
 /* Tries until the database has answered: work that is done is not thrown away because it is away for a while. *out_rows
  * is what the last event says, NULL when the answer that told it got lost. */
-enum status attempt_finish(struct attempt *a, PGresult **out_rows)
+/* A reindex switches all documents in the last transaction; nobody takes the process for dead meanwhile. */
+static bool is_alive(void *context)
+{
+    task_heartbeat(context);
+    return false;
+}
+
+static enum status try_to_finish(struct attempt *a, PGresult **out_rows)
 {
     struct task *task = &a->task;
     const char *wanted = a->end.outcome == TASK_FAILED ? "failed" : "completed";
@@ -239,6 +246,14 @@ enum status attempt_finish(struct attempt *a, PGresult **out_rows)
         poll(NULL, 0, COMMIT_PAUSE_MS);
         task_heartbeat(task);
     }
+}
+
+enum status attempt_finish(struct attempt *a, PGresult **out_rows)
+{
+    db_on_wait(a->task.db, is_alive, &a->task);
+    enum status s = try_to_finish(a, out_rows);
+    db_on_wait(a->task.db, NULL, NULL);
+    return s;
 }
 
 void attempt_announce_end(const struct task *task, const PGresult *rows)

@@ -1,4 +1,5 @@
 /* Datasets of queries and judgments, each of its owner. */
+#include "api/idempotency.h"
 #include "api/router.h"
 #include "api/views.h"
 #include "common/log.h"
@@ -78,6 +79,18 @@ static enum status read_content(struct request *r, const char *format, struct ir
     return refuse(r, field, s);
 }
 
+static enum status insert_dataset(struct request *r, void *context)
+{
+    const struct dataset_new *d = context;
+    scoped(PGresult) *rows = NULL;
+    enum status s = dataset_store_insert(r->sc, r->db, d, &rows);
+    if (s == STATUS_OK)
+        s = audit_store_add(r->sc, r->db, r->user.id, "benchmark_dataset_created", NULL, NULL, NULL);
+    if (s == STATUS_OK)
+        view_write(reply_json(r, 201), NULL, &schema_DATASET, rows, 0);
+    return s;
+}
+
 enum status datasets_create(struct request *r)
 {
     struct ir_dataset content;
@@ -88,25 +101,18 @@ enum status datasets_create(struct request *r)
         .owner_id = r->user.id,
         .content = &content,
     };
-    scoped(PGresult) *rows = NULL;
-    enum status s = read_content(r, d.format, &content);
-    if (s == STATUS_OK)
-        s = db_begin(r->sc, r->db);
-    if (s != STATUS_OK)
+    bool is_replay = false;
+    enum status s = idempotency_replay(r, &is_replay);
+    if (s != STATUS_OK || is_replay)
         return s;
-    s = dataset_store_insert(r->sc, r->db, &d, &rows);
+    s = read_content(r, d.format, &content);
     if (s == STATUS_OK)
-        s = audit_store_add(r->sc, r->db, r->user.id, "benchmark_dataset_created", NULL, NULL, NULL);
-    if (s == STATUS_OK)
-        s = db_commit(r->sc, r->db);
-    if (s != STATUS_OK) {
-        db_rollback(r->db);
-        return s;
-    }
-    log_info("dataset_created", log_text("dataset", db_text(rows, 0, "id")), log_int("user", r->user.id),
-             log_int("queries", (int64_t)content.query_count), log_int("judgments", (int64_t)content.judgment_count));
-    view_write(reply_json(r, 201), NULL, &schema_DATASET, rows, 0);
-    return STATUS_OK;
+        s = idempotency_run(r, insert_dataset, &d, &is_replay);
+    if (s == STATUS_OK && !is_replay)
+        log_info("dataset_created", log_text("name", d.name), log_int("user", r->user.id),
+                 log_int("queries", (int64_t)content.query_count),
+                 log_int("judgments", (int64_t)content.judgment_count));
+    return s;
 }
 
 enum status datasets_delete(struct request *r)

@@ -2,6 +2,7 @@
  * it; who made a benchmark sees it. */
 #include "api/accept.h"
 #include "api/benchmark_grid.h"
+#include "api/idempotency.h"
 #include "api/router.h"
 #include "api/views.h"
 #include "common/store/benchmark_store.h"
@@ -117,12 +118,11 @@ static enum status check_collection(struct request *r, const struct collection *
     return s;
 }
 
+/* Everybody who may read the collection sees its operations; the benchmark and its dataset are the user's own. */
 static const char *config_of(struct request *r)
 {
     scoped_text t = {0};
     json_open(&t, NULL, '{');
-    json_text(&t, "name", json_get_text(r->json, "name", ""));
-    json_text(&t, "dataset_id", json_get_text(r->json, "dataset_id", ""));
     json_raw(&t, "configurations", body_json(r, "configurations"));
     json_close(&t, '}');
     return arena_strdup(&r->sc->arena, text_str(&t));
@@ -136,7 +136,10 @@ enum status benchmarks_create(struct request *r)
     scoped(PGresult) *collection = NULL;
     int repeats = (int)json_get_int(r->json, "repeats", 1);
     bool is_replay = false;
-    enum status s = benchmark_grid_read(r, &grid);
+    enum status s = idempotency_replay(r, &is_replay);
+    if (s != STATUS_OK || is_replay)
+        return s;
+    s = benchmark_grid_read(r, &grid);
     if (s == STATUS_OK)
         s = dataset_store_find(r->sc, r->db, json_get_text(r->json, "dataset_id", ""), r->user.id, r->user.is_superuser,
                                &dataset);

@@ -1,5 +1,6 @@
 /* A collection's documents: list, one, its file, how many failed, and reading those again. */
 #include "api/accept.h"
+#include "api/idempotency.h"
 #include "api/router.h"
 #include "api/views.h"
 #include "common/fault.h"
@@ -253,7 +254,11 @@ enum status documents_retry_failed(struct request *r)
 {
     struct collection c;
     struct retry retry = {.collection = &c};
-    enum status s = guard_owned(r, r->params[0], &c, NULL);
+    bool is_replay = false;
+    enum status s = idempotency_replay(r, &is_replay);
+    if (s != STATUS_OK || is_replay)
+        return s;
+    s = guard_owned(r, r->params[0], &c, NULL);
     if (s == STATUS_OK)
         s = document_retry_count(r->sc, r->db, c.id, &retry.found);
     if (s != STATUS_OK)

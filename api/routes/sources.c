@@ -153,7 +153,11 @@ enum status sources_remove_one(struct request *r)
 {
     struct collection c;
     scoped(PGresult) *rows = NULL;
-    enum status s = guard_owned(r, r->params[0], &c, NULL);
+    bool is_replay = false;
+    enum status s = idempotency_replay(r, &is_replay);
+    if (s != STATUS_OK || is_replay)
+        return s;
+    s = guard_owned(r, r->params[0], &c, NULL);
     if (s == STATUS_OK)
         s = source_store_find(r->sc, r->db, c.id, strtoll(r->params[1], NULL, 10), NULL, &rows);
     return s == STATUS_OK ? remove_source(r, &c, rows) : s;
@@ -169,7 +173,11 @@ enum status sources_remove(struct request *r)
         path = json_get_text(r->json, "source_path", NULL);
     if (!path)
         return request_invalid(r, "query", "source_path", "missing", "Field required");
-    enum status s = guard_owned(r, r->params[0], &c, NULL);
+    bool is_replay = false;
+    enum status s = idempotency_replay(r, &is_replay);
+    if (s != STATUS_OK || is_replay)
+        return s;
+    s = guard_owned(r, r->params[0], &c, NULL);
     if (s == STATUS_OK)
         s = source_store_find(r->sc, r->db, c.id, 0, path, &rows);
     return s == STATUS_OK ? remove_source(r, &c, rows) : s;

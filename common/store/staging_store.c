@@ -350,11 +350,12 @@ enum status staging_store_remove(struct scope *sc, struct db *db, int64_t collec
             return fail(sc, STATUS_CANCELLED, "told to stop");
         s = remove_piece(sc, db, generation_id, collection_id, &documents, out_chunks);
     }
-    return s == STATUS_OK ? db_run(sc, db, SQL_DELETE_GENERATION, NULL, db_number(sc, generation_id)) : s;
+    return s == STATUS_OK ? db_run(sc, db, SQL_STAGING_REMOVE_GENERATION, NULL, db_number(sc, generation_id)) : s;
 }
 
 /* One that cannot be removed now (somebody still writes to it) does not keep the others waiting. */
-enum status staging_store_remove_leftovers(struct scope *sc, struct db *db)
+enum status staging_store_remove_leftovers(struct scope *sc, struct db *db, bool (*should_stop)(void *context),
+                                           void *context)
 {
     enum status worst = STATUS_OK;
     int64_t after = 0;
@@ -368,7 +369,9 @@ enum status staging_store_remove_leftovers(struct scope *sc, struct db *db)
         for (int r = 0; r < n; r++) {
             int64_t chunks;
             after = db_int(rows, r, "id", 0);
-            s = staging_store_remove(sc, db, db_int(rows, r, "collection_id", 0), after, NULL, NULL, &chunks);
+            s = staging_store_remove(sc, db, db_int(rows, r, "collection_id", 0), after, should_stop, context, &chunks);
+            if (s == STATUS_CANCELLED)
+                return s;
             worst = worst == STATUS_OK ? s : worst;
         }
     }

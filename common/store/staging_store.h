@@ -123,8 +123,10 @@ enum status staging_store_switch_collection(struct scope *sc, struct db *db, con
  * Transactions of its own; may be killed anywhere and called again, by several at a time. `should_stop` may be NULL. */
 enum status staging_store_remove(struct scope *sc, struct db *db, int64_t collection_id, int64_t generation_id,
                                  bool (*should_stop)(void *context), void *context, int64_t *out_chunks) must_check;
-/* Removes building generations whose operation is over. Transactions of its own. */
-enum status staging_store_remove_leftovers(struct scope *sc, struct db *db) must_check;
+/* Removes building generations whose operation is over. Transactions of its own; several may do it at a time.
+ * STATUS_CANCELLED when `should_stop` (may be NULL) said so: the rest another time. */
+enum status staging_store_remove_leftovers(struct scope *sc, struct db *db, bool (*should_stop)(void *context),
+                                           void *context) must_check;
 /* The next retired generation whose time has come, after an id; *out_id 0 = none. */
 enum status staging_store_next_retired(struct scope *sc, struct db *db, int64_t after_id, int64_t *out_id,
                                        int64_t *out_collection_id) must_check;

@@ -76,6 +76,11 @@ enum status sync_store_dispatch(struct scope *sc, struct db *db, const struct se
     return s;
 }
 
+enum status sync_store_put_off(struct scope *sc, struct db *db, int64_t collection_id)
+{
+    return db_run(sc, db, SQL_SYNC_PUT_OFF, NULL, db_number(sc, collection_id));
+}
+
 enum status sync_store_count(struct scope *sc, struct db *db, const char *operation_id,
                              const struct sync_counts *counts)
 {

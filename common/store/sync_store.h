@@ -19,6 +19,8 @@ enum status sync_store_list(struct scope *sc, struct db *db, int64_t collection_
 /* Pauses or resumes; the collection as clients see it. STATUS_INVALID: it is not continuous. */
 enum status sync_store_pause(struct scope *sc, struct db *db, int64_t collection_id, bool is_paused,
                              PGresult **out_rows) must_check;
+/* A due collection that cannot be accepted now is due again in a minute, so that it does not stand before others. */
+enum status sync_store_put_off(struct scope *sc, struct db *db, int64_t collection_id) must_check;
 /* Accepts a scheduled sync of a collection as the API would accept one of its owner's: operation, collection and run in
  * one transaction. STATUS_CONFLICT: something else holds the collection, or it is not due; STATUS_RATE_LIMITED: its
  * owner runs as many operations as he may; nothing was changed. Push `out` after it. */

@@ -1,5 +1,26 @@
 -- What runs by the clock, and the runs that follow the sources of continuous collections.
 
+-- The end of a run: how the operation ended, in its own transaction (lock order: operations, collections). The next one comes an interval later,
+-- and up to a twentieth of it more, so that collections made together do not stay together.
+CREATE FUNCTION sync_run_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    run_status text := CASE WHEN NEW.status = 'completed' THEN coalesce(NEW.result ->> 'sync_status', 'success') ELSE 'failed' END;
+    problem text := CASE WHEN NEW.status = 'cancelled' THEN 'it was cancelled' WHEN NEW.status = 'failed' THEN NEW.error_message
+        ELSE NEW.result ->> 'error_summary' END;
+BEGIN
+    UPDATE sync_runs SET status = run_status, completed_at = now(), error_summary = problem WHERE operation_uuid = NEW.uuid AND status = 'running';
+    IF FOUND THEN
+        UPDATE collections SET sync_last_run_status = run_status, sync_last_run_completed_at = now(), sync_last_error = problem,
+            sync_next_run_at = CASE WHEN sync_mode = 'continuous'
+                THEN now() + make_interval(mins => sync_interval_minutes) * (1 + random() / 20) END
+        WHERE id = NEW.collection_id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER sync_run_ended AFTER UPDATE ON operations FOR EACH ROW
+    WHEN (NEW.type = 'sync' AND OLD.status IS DISTINCT FROM NEW.status AND NEW.status IN ('completed', 'failed', 'cancelled'))
+    EXECUTE FUNCTION sync_run_ended();
+
 -- One row a scheduled task, written by the holder of the lease "scheduler". next_due_at is what makes a due time be taken once.
 CREATE TABLE schedules (
     name        text PRIMARY KEY,
@@ -50,24 +71,3 @@ CREATE TABLE sync_runs (
 );
 CREATE INDEX sync_runs_of_collection ON sync_runs (collection_id, id DESC);
 CREATE INDEX collections_sync_due ON collections (sync_next_run_at) WHERE sync_mode = 'continuous' AND sync_paused_at IS NULL AND deleted_at IS NULL;
-
--- The end of a run: how the operation ended, in its own transaction (lock order: operations, collections). The next one comes an interval later,
--- and up to a twentieth of it more, so that collections made together do not stay together.
-CREATE FUNCTION sync_run_ended() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    run_status text := CASE WHEN NEW.status = 'completed' THEN coalesce(NEW.result ->> 'sync_status', 'success') ELSE 'failed' END;
-    problem text := CASE WHEN NEW.status = 'cancelled' THEN 'it was cancelled' WHEN NEW.status = 'failed' THEN NEW.error_message
-        ELSE NEW.result ->> 'error_summary' END;
-BEGIN
-    UPDATE sync_runs SET status = run_status, completed_at = now(), error_summary = problem WHERE operation_uuid = NEW.uuid AND status = 'running';
-    IF FOUND THEN
-        UPDATE collections SET sync_last_run_status = run_status, sync_last_run_completed_at = now(), sync_last_error = problem,
-            sync_next_run_at = CASE WHEN sync_mode = 'continuous'
-                THEN now() + make_interval(mins => sync_interval_minutes) * (1 + random() / 20) END
-        WHERE id = NEW.collection_id;
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER sync_run_ended AFTER UPDATE ON operations FOR EACH ROW
-    WHEN (NEW.type = 'sync' AND OLD.status IS DISTINCT FROM NEW.status AND NEW.status IN ('completed', 'failed', 'cancelled'))
-    EXECUTE FUNCTION sync_run_ended();

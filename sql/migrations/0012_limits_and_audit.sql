@@ -28,4 +28,3 @@ CREATE INDEX audit_log_of_user ON audit_log (user_id, id);
 CREATE INDEX audit_log_of_collection ON audit_log (collection_uuid, id) WHERE collection_uuid IS NOT NULL;
 CREATE INDEX audit_log_of_acts ON audit_log (action, id) WHERE operation_uuid IS NULL;
 CREATE INDEX audit_log_by_time ON audit_log USING brin (created_at) WITH (pages_per_range = 32);
-DROP INDEX audit_log_created_at_idx;

@@ -2,7 +2,7 @@
 -- $1 generation id, $2 collection id, $3 how many documents
 WITH piece AS (
     DELETE FROM staged_documents WHERE generation_id = $1::bigint AND document_id IN (
-        SELECT document_id FROM staged_documents WHERE generation_id = $1::bigint ORDER BY document_id LIMIT $3::integer)
+        SELECT document_id FROM staged_documents WHERE generation_id = $1::bigint ORDER BY document_id LIMIT $3::integer FOR UPDATE SKIP LOCKED)
     RETURNING document_id, version, is_cut
 ), chunks_gone AS (
     DELETE FROM chunks k USING piece p

@@ -318,6 +318,8 @@ def test_a_user_who_runs_as_much_as_he_may_is_not_synchronised_meanwhile(stack, 
         assert user.must("GET", f"/api/v2/collections/{due}/sync/runs")["total"] == 0 and user.must("GET", f"/api/v2/collections/{due}")["status"] == "ready"
     finally:
         stack.sql("DELETE FROM resource_limits")
+    assert run_scheduled(stack, "dispatch_syncs")[1] == '{"dispatched":0,"busy":0,"limited":0,"failed":0}\n', "it makes room for others for a minute"
+    stack.sql("UPDATE collections SET sync_next_run_at = now() - interval '1 hour' WHERE uuid = :'v1'", due)
     assert run_scheduled(stack, "dispatch_syncs")[1] == '{"dispatched":1,"busy":0,"limited":0,"failed":0}\n'
 
 

@@ -267,7 +267,7 @@ static void staging_of_an_operation_that_is_over_goes_and_that_of_others_stays(v
     cut_all(&running, &b);
     store_sql("UPDATE operations SET status = 'cancelled', completed_at = now() WHERE uuid = '%s'",
               over.operation.uuid);
-    assert_ok(staging_store_remove_leftovers(&store.sc, store.db));
+    assert_ok(staging_store_remove_leftovers(&store.sc, store.db, NULL, NULL));
     assert_false(has_table(a.id));
     assert_int_equal(chunks_of(&over, "new"), 0);
     assert_int_equal(chunks_of(&over, "old"), DOCUMENTS);

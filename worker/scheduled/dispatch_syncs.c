@@ -22,6 +22,14 @@ static void push(struct scope *sc, struct scheduled *s, const struct operation_r
     operation_store_push(sc, s->queue, o);
 }
 
+/* The status that it has, unless this fails: then nothing would keep it from being the next one again. */
+static enum status put_off(struct scope *own, struct scheduled *s, int64_t collection_id, enum status status)
+{
+    scope_forgive(own);
+    enum status put = sync_store_put_off(own, s->db, collection_id);
+    return put == STATUS_OK ? status : STATUS_UNAVAILABLE;
+}
+
 /* STATUS_OK also when the collection was busy, or its owner runs as many operations as he may; another's trouble does
  * not keep the rest waiting. */
 static enum status dispatch(struct scheduled *s, int64_t collection_id, int64_t owner_id, const char *uuid,
@@ -40,15 +48,16 @@ static enum status dispatch(struct scheduled *s, int64_t collection_id, int64_t 
         d->failed++;
         log_warning("sync_not_dispatched", log_text("collection", uuid), log_text("problem", own.problem_text));
     }
+    if (status != STATUS_OK && status != STATUS_UNAVAILABLE && status != STATUS_CANCELLED)
+        status = put_off(&own, s, collection_id, status);
     scope_done(&own);
     return status == STATUS_UNAVAILABLE || status == STATUS_CANCELLED ? status : STATUS_OK;
 }
 
-/* Those that were accepted are due no more; when none of a page was, what is left is busy. */
+/* Those that were accepted are due no more, and the others not before the next minute. */
 static enum status dispatch_page(struct scope *sc, struct scheduled *s, struct dispatched *d, bool *out_goes_on)
 {
     scoped(PGresult) *rows = NULL;
-    int64_t accepted = d->accepted;
     enum status status = sync_store_due(sc, s->db, AT_A_TIME, &rows);
     for (int r = 0; status == STATUS_OK && r < PQntuples(rows); r++) {
         if (s->has_to_stop(s->stop_context))
@@ -57,7 +66,7 @@ static enum status dispatch_page(struct scope *sc, struct scheduled *s, struct d
         if (status != STATUS_OK)
             return fail(sc, status, "a sync cannot be dispatched: %s", status_text(status));
     }
-    *out_goes_on = status == STATUS_OK && PQntuples(rows) == AT_A_TIME && d->accepted > accepted;
+    *out_goes_on = status == STATUS_OK && PQntuples(rows) == AT_A_TIME;
     return status;
 }
 

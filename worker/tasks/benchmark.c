@@ -140,6 +140,8 @@ static enum status finish(struct scope *sc, struct bench *b)
     struct task *task = b->task;
     enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
+        s = task_fence(sc, task); /* the collection's deletion takes them in this order, too */
+    if (s == STATUS_OK)
         s = db_run(sc, task->db, SQL_BENCHMARK_DONE, NULL, db_number(sc, b->id));
     if (s != STATUS_OK) {
         db_rollback(task->db);

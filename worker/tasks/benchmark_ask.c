@@ -18,9 +18,10 @@ enum status bench_target_open(struct scope *sc, struct bench *b, const struct be
 {
     scoped(PGresult) *rows = NULL;
     struct task *task = b->task;
-    enum status s = db_run(sc, task->db, SQL_BENCHMARK_WORK_COLLECTION, &rows, db_number(sc, task->collection_id));
+    enum status s = db_run(sc, task->db, SQL_BENCHMARK_WORK_COLLECTION, &rows, db_number(sc, task->collection_id),
+                           db_number(sc, task->user_id));
     if (s == STATUS_OK && PQntuples(rows) == 0)
-        return fail(sc, STATUS_NOT_FOUND, "the collection was deleted");
+        return fail(sc, STATUS_NOT_FOUND, "the collection was deleted, or is not public any more");
     if (s == STATUS_OK && c->chunking_json) {
         const struct staging *st = b->staging;
         *out = (struct bench_target){st->generation, true, st->counts.staged - st->counts.lost - st->counts.skipped,
