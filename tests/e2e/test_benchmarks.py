@@ -204,7 +204,7 @@ def test_a_bad_dataset_is_refused_with_the_place_and_nothing_changes(world, body
 @pytest.mark.parametrize("configurations, words", [
     ({}, "k is missing"), ({"k": []}, "empty"), ({"k": [0]}, "1 to 100"), ({"k": [101]}, "1 to 100"), ({"k": [1.5]}, "1 to 100"), ({"k": [3, 3]}, "twice"),
     ({"k": [3], "mode": ["hybrid"]}, "not available"), ({"k": [3], "mode": ["sideways"]}, "dense"), ({"k": [3], "depth": [1]}, "no 'depth'"),
-    ({"k": list(range(1, 70))}, "more than 64"), ({"k": 3}, "no list"), ({"k": [3], "chunking": ["small"]}, "chunking"),
+    ({"k": list(range(1, 70))}, "more than 64"), ({"k": [3], "chunking": [{"strategy": "recursive", "config": {str(n): n for n in range(600)}}]}, "more than 512"), ({"k": 3}, "no list"), ({"k": [3], "chunking": ["small"]}, "chunking"),
     ({"k": [3], "chunking": [{"chunk_size": 5}]}, "chunk_size"), ({"k": [3], "chunking": [{"size": 5}]}, "no 'size'"), ({"k": [3], "chunking": [{}]}, "object"),
 ])
 def test_a_bad_grid_is_refused_and_nothing_changes(world, dataset, configurations, words):
@@ -240,6 +240,32 @@ def test_a_name_of_several_documents_is_refused_and_a_path_is_not(world):
     made = me.must("POST", "/api/v2/benchmarks", {**ask, "dataset_id": by_path["id"]}, status=202)
     me.wait_over(made["operation_id"])
     assert me.must("GET", "/api/v2/benchmarks/" + made["id"])["configurations"][0]["metrics"]["mrr"] == 1
+
+
+def test_what_is_not_public_any_more_is_named_no_more_and_a_benchmark_is_its_users_own(world):
+    stranger = Client.registered(world.stack.apis[0].url)
+    where = "/api/v2/collections/" + world.collection
+    world.me.must("PUT", where, {"is_public": True})
+    try:
+        own = stranger.must("POST", "/api/v2/benchmark-datasets", AS_JSON, status=201)
+        ask = {"name": "a secret plan", "dataset_id": own["id"], "collection_id": world.collection, "configurations": {"k": [3]}, "ignore_unknown": True}
+        made = stranger.must("POST", "/api/v2/benchmarks", ask, status=202)
+        stranger.wait_over(made["operation_id"])
+        first = lambda: stranger.must("GET", f"/api/v2/benchmarks/{made['id']}/results")["results"][0]["documents"][0]  # noqa: E731
+        assert first()["file_name"]
+        config = next(o for o in world.me.must("GET", where + "/operations") if o["id"] == made["operation_id"])["config"]
+        assert "secret" not in str(config) and own["id"] not in str(config)
+    finally:
+        world.me.must("PUT", where, {"is_public": False})
+    assert first()["file_name"] is None
+    assert stranger.ask("POST", "/api/v2/benchmarks", ask).status == 403
+
+
+def test_a_dataset_that_is_sent_twice_with_its_key_is_one(world):
+    before = world.me.must("GET", "/api/v2/benchmark-datasets")["total"]
+    made = [world.me.ask("POST", "/api/v2/benchmark-datasets", {**AS_JSON, "name": "once"}, headers={"Idempotency-Key": "dataset-once"}) for _ in range(2)]
+    assert [a.status for a in made] == [201, 201] and made[0].json["id"] == made[1].json["id"]
+    assert world.me.must("GET", "/api/v2/benchmark-datasets")["total"] == before + 1
 
 
 def test_nobody_sees_or_uses_what_is_anothers(world, dataset, measured):

@@ -277,6 +277,26 @@ static void staging_of_an_operation_that_is_over_goes_and_that_of_others_stays(v
     assert_int_equal(chunks_of(&running, "new"), DOCUMENTS);
 }
 
+static void two_that_remove_one_generation_leave_nothing(void **state)
+{
+    (void)state;
+    struct fixture f = filled("float16");
+    struct generation g = staged(&f, "{}");
+    struct db *other = store_connect("other");
+    cut_all(&f, &g);
+    store_sql("UPDATE operations SET status = 'cancelled', completed_at = now() WHERE uuid = '%s'", f.operation.uuid);
+    assert_ok(db_begin(&store.sc, other)); /* another worker is in the middle of a piece, and dies */
+    assert_ok(db_run(&store.sc, other, "SELECT 1 FROM staged_documents FOR UPDATE", NULL));
+    assert_ok(staging_store_remove_leftovers(&store.sc, store.db, NULL, NULL));
+    assert_int_equal(chunks_of(&f, "new"), DOCUMENTS);
+    assert_int_equal(store_sql_int("SELECT count(*) FROM generations WHERE id = %lld", (long long)g.id), 1);
+    db_rollback(other);
+    db_free(other);
+    assert_ok(staging_store_remove_leftovers(&store.sc, store.db, NULL, NULL));
+    assert_int_equal(chunks_of(&f, "new"), 0);
+    assert_int_equal(store_sql_int("SELECT count(*) FROM generations WHERE id = %lld", (long long)g.id), 0);
+}
+
 static bool go_on(void *context)
 {
     (void)context;
@@ -337,6 +357,7 @@ int main(void)
         cmocka_unit_test(a_document_that_another_operation_reads_gets_no_version),
         cmocka_unit_test(what_is_not_whole_is_removed_before_it_is_tried_again),
         cmocka_unit_test(staging_of_an_operation_that_is_over_goes_and_that_of_others_stays),
+        cmocka_unit_test(two_that_remove_one_generation_leave_nothing),
         cmocka_unit_test(replaced_vectors_go_once_their_time_has_come),
         cmocka_unit_test(a_second_switch_before_the_notes_are_forgotten_notes_its_own),
     };
