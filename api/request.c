@@ -93,6 +93,12 @@ enum status request_page(struct request *r, int *out_page, int *out_per_page)
     return STATUS_OK;
 }
 
+enum status request_slice(struct request *r, int64_t *out_offset, int64_t *out_limit)
+{
+    enum status s = request_query_int(r, "offset", 0, INT32_MAX, 0, out_offset);
+    return s == STATUS_OK ? request_query_int(r, "limit", 1, 100, 50, out_limit) : s;
+}
+
 bool request_query_bool(struct request *r, const char *name, bool fallback)
 {
     static const char *const words[2][5] = {{"false", "0", "no", "off", "f"}, {"true", "1", "yes", "on", "t"}};

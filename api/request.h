@@ -77,6 +77,8 @@ enum status request_page(struct request *r, int *out_page, int *out_per_page) mu
 /* An integer query parameter with bounds; absent = fallback. STATUS_UNPROCESSABLE with its 422 entry otherwise. */
 enum status request_query_int(struct request *r, const char *name, int64_t least, int64_t most, int64_t fallback,
                               int64_t *out) must_check;
+/* offset (>= 0) and limit (1..100, 50) of lists that are paged by them; STATUS_UNPROCESSABLE as above. */
+enum status request_slice(struct request *r, int64_t *out_offset, int64_t *out_limit) must_check;
 bool request_query_bool(struct request *r, const char *name, bool fallback);
 /* Notes one entry of a 422's detail and returns STATUS_UNPROCESSABLE. `where` is "body" or "query", `field` may be
  * NULL. `type` as pydantic names it

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <stdint.h>
+#include <time.h>
 
 /* Milliseconds that only go forward; for deadlines and durations. */
 int64_t clock_monotonic_ms(void);
 int64_t clock_monotonic_us(void);
+/* The moment in so many milliseconds, for pthread_cond_timedwait() with CLOCK_MONOTONIC; never frozen. */
+struct timespec clock_in_ms(int64_t ms);
 /* Milliseconds since 1970 UTC. */
 int64_t clock_wall_ms(void);
 /* "2026-11-22T05:53:11.123456Z" of now; 28 bytes with the NUL. */

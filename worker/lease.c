@@ -213,14 +213,7 @@ static bool one_round(struct lease *l)
 
 static void pause_for(struct lease *l, int64_t ms, bool is_hasty)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    const struct timespec until = clock_in_ms(ms);
     pthread_mutex_lock(&l->lock);
     bool has_work = !is_hasty && l->is_registered && (l->is_stale || (l->is_draining && !l->is_drained));
     int rc = 0;

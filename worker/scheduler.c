@@ -235,14 +235,7 @@ static bool has_to_stop(void *context)
 /* False when it is time to stop. */
 static bool pause_ms(struct scheduler *s, int64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    const struct timespec until = clock_in_ms(ms);
     pthread_mutex_lock(&s->lock);
     int e = 0;
     while (!s->has_to_stop && e == 0)

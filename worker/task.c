@@ -51,6 +51,17 @@ enum status task_commit(struct scope *sc, struct task *task)
     return s;
 }
 
+enum status task_commit_note(struct scope *sc, struct task *task, enum status s)
+{
+    bool has_committed = task->has_committed;
+    if (s == STATUS_OK)
+        s = task_commit(sc, task);
+    else
+        db_rollback(task->db);
+    task->has_committed = has_committed;
+    return s;
+}
+
 enum status task_progressed(struct scope *sc, struct task *task, int64_t processed, int64_t failed)
 {
     enum status s = task_fence(sc, task);

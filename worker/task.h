@@ -74,6 +74,10 @@ enum status task_progressed(struct scope *sc, struct task *task, int64_t process
  * STATUS_LOST means stop now: another attempt owns the operation, or it was cancelled. Sets has_committed. */
 enum status task_commit(struct scope *sc, struct task *task) must_check;
 
+/* Ends the transaction of a note (what was begun, how far it is), which is no work that a next attempt could go on
+ * from: as task_commit() if `s` is STATUS_OK, else rolled back. has_committed stays as it was. */
+enum status task_commit_note(struct scope *sc, struct task *task, enum status s) must_check;
+
 /* What a row of tasks.def names. Works until done; STATUS_OK = completed. The end itself (status, collection, audit,
  * fence, COMMIT, last event) is task.c's. Must leave nothing half visible whenever it stops. */
 typedef enum status task_function(struct scope *sc, struct task *task);

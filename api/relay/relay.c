@@ -427,21 +427,9 @@ int relay_connections(const struct relay *r)
     return r->client_count;
 }
 
-static void add_ms(struct timespec *t, int ms)
-{
-    t->tv_sec += ms / 1000;
-    t->tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t->tv_nsec >= 1000000000) {
-        t->tv_sec++;
-        t->tv_nsec -= 1000000000;
-    }
-}
-
 void relay_drain(struct relay *r, int spread_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    add_ms(&until, spread_ms + DRAIN_GRACE_MS);
+    const struct timespec until = clock_in_ms(spread_ms + DRAIN_GRACE_MS);
     pthread_mutex_lock(&r->lock);
     r->drain_spread_ms = spread_ms;
     uv_async_send(&r->wake);

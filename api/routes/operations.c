@@ -1,12 +1,10 @@
 /* Operations: lists, one of them, cancel. */
 #include "api/accept.h"
+#include "api/cancel.h"
 #include "api/guard.h"
 #include "api/router.h"
 #include "api/views.h"
 #include "common/fault.h"
-#include "common/log.h"
-#include "common/message.h"
-#include "common/metrics.h"
 #include "common/store/operation_view.h"
 
 #include <string.h>
@@ -188,47 +186,16 @@ enum status operations_start(struct request *r)
 
 /* ---- cancel ---- */
 
-/* What a collection says when work on it was cancelled; NULL = nothing. */
-static const char *left_as(enum operation_type type)
+static enum status cancel_in_transaction(struct request *r, struct cancelled *out)
 {
-    return type == OPERATION_REINDEX ? "reindex cancelled: the collection is as it was before" : NULL;
-}
-
-/* In one transaction: the operation is final and its collection usable again. The worker hears of it afterwards and
- * would find out anyway, as its fence is lost. */
-static enum status cancel_in_transaction(struct request *r, struct operation_ref *out, const char **out_worker)
-{
-    int64_t collection_id = 0;
     enum status s = db_begin(r->sc, r->db);
     if (s == STATUS_OK)
-        s = operation_store_cancel(r->sc, r->db, r->params[0], out, out_worker, &collection_id);
-    if (s == STATUS_OK)
-        s = operation_store_audit_cancel(r->sc, r->db, out, r->user.id, *out_worker ? "processing" : "pending");
-    enum operation_type type;
-    bool is_known = s == STATUS_OK && operation_type_parse(out->type, &type) == STATUS_OK;
-    if (is_known && collection_id != 0 && operation_kind(type)->mutates)
-        s = operation_store_settle_collection(r->sc, r->db, collection_id, "ready", left_as(type));
+        s = cancel_write(r, r->params[0], out);
     (void)FAULT(BEFORE_CANCEL_COMMIT, r->params[0]);
     if (s == STATUS_OK)
         return db_commit(r->sc, r->db);
     db_rollback(r->db);
     return s;
-}
-
-/* Best effort, after the commit: the reconciler announces what could not be announced here. */
-static void tell_about_cancel(struct request *r, const struct operation_ref *o, const char *worker)
-{
-    struct scope sc;
-    scope_init(&sc, r->sc->trace_id);
-    sc.deadline_ms = r->sc->deadline_ms;
-    bool is_untold = FAULT(BEFORE_CANCEL_TOLD, o->uuid);
-    if (worker && !is_untold && message_control(&sc, r->events, worker, "cancel", o->uuid) != STATUS_OK)
-        log_info("cancel_not_told", log_text("operation", o->uuid), log_text("problem", sc.problem_text));
-    scope_forgive(&sc);
-    bool is_unannounced = FAULT(BEFORE_CANCEL_ANNOUNCED, o->uuid);
-    if (!is_unannounced && operation_store_announce(&sc, r->db, r->events, o->uuid) != STATUS_OK)
-        log_info("cancel_not_announced", log_text("operation", o->uuid), log_text("problem", sc.problem_text));
-    scope_done(&sc);
 }
 
 static enum status already_final(struct request *r)
@@ -243,8 +210,7 @@ static enum status already_final(struct request *r)
 
 enum status operations_cancel(struct request *r)
 {
-    struct operation_ref operation;
-    const char *worker = NULL;
+    struct cancelled cancelled;
     scoped(PGresult) *before = NULL;
     scoped(PGresult) *after = NULL;
     enum status s = find_operation(r, false, &before);
@@ -253,18 +219,12 @@ enum status operations_cancel(struct request *r)
     /* Nobody sees the collection any more: what is left of it must go. */
     if (strcmp(db_text(before, 0, "type"), "delete") == 0)
         return fail(r->sc, STATUS_INVALID, "The deletion of a collection cannot be cancelled");
-    s = cancel_in_transaction(r, &operation, &worker);
+    s = cancel_in_transaction(r, &cancelled);
     if (s == STATUS_CONFLICT)
         return already_final(r);
     if (s != STATUS_OK)
         return s;
-    (void)FAULT(AFTER_CANCEL_COMMIT, operation.uuid);
-    metrics_add(METRIC_OPERATIONS, operation.type, "cancelled", 1);
-    log_info("operation_cancelled", log_text("operation", operation.uuid), log_int("user", r->user.id),
-             log_text("was", worker ? "processing" : "pending"), log_text("worker", worker),
-             log_int("attempt", operation.attempt), log_text("type", operation.type),
-             log_text("correlation_id", r->sc->trace_id));
-    tell_about_cancel(r, &operation, worker);
+    cancel_tell(r, &cancelled);
     s = operation_view_find(r->sc, r->db, r->params[0], r->user.is_superuser, &after);
     if (s == STATUS_OK)
         view_write(reply_json(r, 200), NULL, &schema_OPERATION, after, 0);

@@ -1,13 +1,11 @@
 /* Projections of a collection's vectors to the plane: list, build, one, its arrays, what its points are, remove. Who
  * may read the collection may read them; its owner builds and removes. */
 #include "api/accept.h"
+#include "api/cancel.h"
 #include "api/idempotency.h"
 #include "api/router.h"
 #include "api/views.h"
 #include "build/queries.h"
-#include "common/log.h"
-#include "common/message.h"
-#include "common/metrics.h"
 
 #include <math.h>
 #include <string.h>
@@ -319,16 +317,13 @@ enum status projections_create(struct request *r)
 /* ---- removing ---- */
 
 /* The operation is cancelled first, if it is not over: its attempt locks it before the projection. */
-static enum status remove_in_transaction(struct request *r, const PGresult *rows, struct operation_ref *out,
-                                         bool *out_is_cancelled, const char **out_worker)
+static enum status remove_in_transaction(struct request *r, const PGresult *rows, struct cancelled *out,
+                                         bool *out_is_cancelled)
 {
-    int64_t collection_id;
     enum status s = db_begin(r->sc, r->db);
     if (s == STATUS_OK)
-        s = operation_store_cancel(r->sc, r->db, db_text(rows, 0, "operation_id"), out, out_worker, &collection_id);
+        s = cancel_write(r, db_text(rows, 0, "operation_id"), out);
     *out_is_cancelled = s == STATUS_OK;
-    if (s == STATUS_OK)
-        s = operation_store_audit(r->sc, r->db, out, "cancelled", NULL);
     if (s == STATUS_CONFLICT) { /* it is over */
         scope_forgive(r->sc);
         s = STATUS_OK;
@@ -341,36 +336,18 @@ static enum status remove_in_transaction(struct request *r, const PGresult *rows
     return s;
 }
 
-/* Best effort, as for every cancel: the attempt finds out by its fence, the reconciler announces. */
-static void tell_about_cancel(struct request *r, const struct operation_ref *o, const char *worker)
-{
-    struct scope sc;
-    scope_init(&sc, r->sc->trace_id);
-    sc.deadline_ms = r->sc->deadline_ms;
-    metrics_add(METRIC_OPERATIONS, o->type, "cancelled", 1);
-    log_info("operation_cancelled", log_text("operation", o->uuid), log_int("user", r->user.id),
-             log_text("worker", worker), log_text("type", o->type), log_text("correlation_id", r->sc->trace_id));
-    if (worker && message_control(&sc, r->events, worker, "cancel", o->uuid) != STATUS_OK)
-        log_info("cancel_not_told", log_text("operation", o->uuid), log_text("problem", sc.problem_text));
-    scope_forgive(&sc);
-    if (operation_store_announce(&sc, r->db, r->events, o->uuid) != STATUS_OK)
-        log_info("cancel_not_announced", log_text("operation", o->uuid), log_text("problem", sc.problem_text));
-    scope_done(&sc);
-}
-
 enum status projections_delete(struct request *r)
 {
     struct collection c;
-    struct operation_ref operation;
-    const char *worker = NULL;
+    struct cancelled cancelled;
     bool is_cancelled = false;
     scoped(PGresult) *rows = NULL;
     enum status s = find_projection(r, true, &c, &rows);
     if (s == STATUS_OK)
-        s = remove_in_transaction(r, rows, &operation, &is_cancelled, &worker);
+        s = remove_in_transaction(r, rows, &cancelled, &is_cancelled);
     if (s != STATUS_OK)
         return s;
     if (is_cancelled)
-        tell_about_cancel(r, &operation, worker);
+        cancel_tell(r, &cancelled);
     return reply_empty(r, 204);
 }

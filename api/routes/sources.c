@@ -99,23 +99,14 @@ enum status sources_list(struct request *r)
     int64_t offset, limit;
     struct collection c;
     scoped(PGresult) *rows = NULL;
-    enum status s = request_query_int(r, "offset", 0, INT32_MAX, 0, &offset);
-    if (s == STATUS_OK)
-        s = request_query_int(r, "limit", 1, 100, 50, &limit);
+    enum status s = request_slice(r, &offset, &limit);
     if (s == STATUS_OK)
         s = guard_readable(r, r->params[0], &c, NULL);
     if (s == STATUS_OK)
         s = source_store_list(r->sc, r->db, c.id, (int)limit, offset, &rows);
-    if (s != STATUS_OK)
-        return s;
-    struct text *t = reply_json(r, 200);
-    json_open(t, NULL, '{');
-    view_write_list(t, "items", &schema_SOURCE, rows);
-    json_int(t, "total", view_total(rows));
-    json_int(t, "offset", offset);
-    json_int(t, "limit", limit);
-    json_close(t, '}');
-    return STATUS_OK;
+    if (s == STATUS_OK)
+        view_reply_slice(r, &schema_SOURCE, rows, offset, limit);
+    return s;
 }
 
 enum status sources_show(struct request *r)

@@ -111,9 +111,7 @@ enum status sync_runs(struct request *r)
     struct collection c;
     int64_t offset, limit;
     scoped(PGresult) *rows = NULL;
-    enum status s = request_query_int(r, "offset", 0, INT32_MAX, 0, &offset);
-    if (s == STATUS_OK)
-        s = request_query_int(r, "limit", 1, 100, 50, &limit);
+    enum status s = request_slice(r, &offset, &limit);
     if (s == STATUS_OK)
         s = guard_readable(r, r->params[0], &c, NULL);
     if (s == STATUS_OK)

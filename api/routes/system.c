@@ -37,9 +37,7 @@ enum status system_tasks(struct request *r)
     int64_t offset, limit;
     const char *name = request_query(r, "name");
     scoped(PGresult) *rows = NULL;
-    enum status s = request_query_int(r, "offset", 0, INT32_MAX, 0, &offset);
-    if (s == STATUS_OK)
-        s = request_query_int(r, "limit", 1, 100, 50, &limit);
+    enum status s = request_slice(r, &offset, &limit);
     if (s == STATUS_OK)
         s = db_run(r->sc, r->db, SQL_SYSTEM_TASKS_LIST, &rows, name && *name ? name : NULL, db_number(r->sc, limit),
                    db_number(r->sc, offset));

@@ -65,15 +65,7 @@ enum status staging_store_make(struct scope *sc, struct db *db, int64_t collecti
                            quantization, operation_id, settings_json);
     if (s != STATUS_OK)
         return s;
-    struct generation g = {.id = db_int(rows, 0, "id", 0),
-                           .collection_id = collection_id,
-                           .dim = dim,
-                           .is_half = vector_store_is_half(quantization),
-                           .model = arena_strdup(&sc->arena, model)};
-    s = vector_store_make_table(sc, db, &g);
-    if (s == STATUS_OK)
-        *out = g;
-    return s;
+    return vector_store_make(sc, db, db_int(rows, 0, "id", 0), collection_id, model, dim, quantization, out);
 }
 
 enum status staging_store_counts(struct scope *sc, struct db *db, int64_t collection_id, int64_t generation_id,

@@ -60,7 +60,7 @@ enum status vector_store_active(struct scope *sc, struct db *db, int64_t collect
     return STATUS_OK;
 }
 
-enum status vector_store_make_table(struct scope *sc, struct db *db, const struct generation *g)
+static enum status make_table(struct scope *sc, struct db *db, const struct generation *g)
 {
     const char *sql = arena_printf(&sc->arena,
                                    "CREATE TABLE vec.g%lld (chunk_id bigint PRIMARY KEY, document_id bigint NOT NULL, "
@@ -80,6 +80,20 @@ enum status vector_store_make_table(struct scope *sc, struct db *db, const struc
     return s;
 }
 
+enum status vector_store_make(struct scope *sc, struct db *db, int64_t id, int64_t collection_id, const char *model,
+                              int dim, const char *quantization, struct generation *out)
+{
+    struct generation g = {.id = id,
+                           .collection_id = collection_id,
+                           .dim = dim,
+                           .is_half = vector_store_is_half(quantization),
+                           .model = arena_strdup(&sc->arena, model)};
+    enum status s = make_table(sc, db, &g);
+    if (s == STATUS_OK)
+        *out = g;
+    return s;
+}
+
 enum status vector_store_create(struct scope *sc, struct db *db, int64_t collection_id, const char *model, int dim,
                                 const char *quantization, struct generation *out)
 {
@@ -88,15 +102,7 @@ enum status vector_store_create(struct scope *sc, struct db *db, int64_t collect
                            db_number(sc, dim), quantization);
     if (s != STATUS_OK)
         return s;
-    struct generation g = {.id = db_int(rows, 0, "id", 0),
-                           .collection_id = collection_id,
-                           .dim = dim,
-                           .is_half = vector_store_is_half(quantization),
-                           .model = arena_strdup(&sc->arena, model)};
-    s = vector_store_make_table(sc, db, &g);
-    if (s == STATUS_OK)
-        *out = g;
-    return s;
+    return vector_store_make(sc, db, db_int(rows, 0, "id", 0), collection_id, model, dim, quantization, out);
 }
 
 enum status vector_store_activate(struct scope *sc, struct db *db, const struct generation *g)

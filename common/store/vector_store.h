@@ -34,8 +34,9 @@ enum status vector_store_active(struct scope *sc, struct db *db, int64_t collect
 /* Makes a collection's first generation, in the caller's transaction; readers see it after vector_store_activate(). */
 enum status vector_store_create(struct scope *sc, struct db *db, int64_t collection_id, const char *model, int dim,
                                 const char *quantization, struct generation *out) must_check;
-/* The table of a generation whose row is there. */
-enum status vector_store_make_table(struct scope *sc, struct db *db, const struct generation *generation) must_check;
+/* The generation, with its table, whose row was inserted as `id`. */
+enum status vector_store_make(struct scope *sc, struct db *db, int64_t id, int64_t collection_id, const char *model,
+                              int dim, const char *quantization, struct generation *out) must_check;
 bool vector_store_is_half(const char *quantization);
 /* A statement of sql/queries that names vec.g0 (and vec.g_to, which is written to), for these generations; in the
  * arena. */

@@ -1,10 +1,12 @@
 """Fixtures of the end-to-end tests. Run them with: make test, or scripts/with-services.sh python3 -m pytest tests/e2e"""
 import os
 import sys
+import uuid
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
+from support.client import Client  # noqa: E402
 from support.stack import Stack  # noqa: E402
 
 
@@ -44,3 +46,16 @@ def stack():
     made = Stack(apis=2, workers=1)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def user(stack):
+    return Client.registered(stack.apis[0].url)
+
+
+@pytest.fixture
+def folder(stack):
+    """An empty one below the stack's roots."""
+    path = os.path.join(stack.roots, uuid.uuid4().hex)
+    os.mkdir(path)
+    return path

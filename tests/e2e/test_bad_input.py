@@ -11,11 +11,6 @@ NOWHERE = str(uuid.UUID(int=7))
 
 
 @pytest.fixture(scope="module")
-def user(stack):
-    return Client.registered(stack.apis[0].url)
-
-
-@pytest.fixture(scope="module")
 def collection(user):
     return user.collection()
 

@@ -17,11 +17,6 @@ def stack():
     made.close()
 
 
-@pytest.fixture(scope="module")
-def user(stack):
-    return Client.registered(stack.apis[0].url)
-
-
 @pytest.fixture
 def failed(stack, user):
     """A collection with two good documents and three that failed: one of each category."""

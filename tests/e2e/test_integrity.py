@@ -5,7 +5,6 @@ import threading
 
 import pytest
 from support import documents as docs
-from support.client import Client
 from support.stack import Stack, wait_for
 from test_sources import folder_of, remove
 
@@ -15,11 +14,6 @@ def stack():
     made = Stack(apis=1, workers=1, DOCUMENT_REMOVAL_BATCH_SIZE=5)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def user(stack):
-    return Client.registered(stack.apis[0].url)
 
 
 def check(stack, *flags, env=None):

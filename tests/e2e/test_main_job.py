@@ -1,6 +1,5 @@
 """The main job, from a folder of documents to answers, as a user's program sees it: two API instances and a worker."""
 import os
-import uuid
 
 import pytest
 from support import documents as docs
@@ -14,18 +13,6 @@ def stack():
     made = Stack(apis=2, workers=1, MAX_FILE_BYTES=docs.MAX_FILE_BYTES)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def user(stack):
-    return Client.registered(stack.apis[0].url)
-
-
-@pytest.fixture
-def folder(stack):
-    path = os.path.join(stack.roots, uuid.uuid4().hex)
-    os.mkdir(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -48,11 +48,6 @@ def stack():
     end(made)
 
 
-@pytest.fixture(scope="module")
-def user(stack):
-    return Client.registered(stack.apis[0].url)
-
-
 def fill(stack, user, count=8, paragraphs=3, **more):
     """A collection of documents that are cut into some chunks each, and its folder."""
     folder = os.path.join(stack.roots, uuid.uuid4().hex)

@@ -21,11 +21,6 @@ def stack():
     made.close()
 
 
-@pytest.fixture(scope="module")
-def user(stack):
-    return Client.registered(stack.apis[0].url)
-
-
 def folder_of(stack, count=3, topic=None):
     """Letters, none like another."""
     folder = os.path.join(stack.roots, secrets.token_hex(4))

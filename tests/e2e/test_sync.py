@@ -19,18 +19,6 @@ def stack():
     made.close()
 
 
-@pytest.fixture(scope="module")
-def user(stack):
-    return Client.registered(stack.apis[0].url)
-
-
-@pytest.fixture
-def folder(stack):
-    path = os.path.join(stack.roots, uuid.uuid4().hex)
-    os.mkdir(path)
-    return path
-
-
 def followed(user, *folders, **config):
     """A continuous collection that was filled from folders."""
     made = user.collection(sync_mode="continuous", sync_interval_minutes=60)

@@ -20,10 +20,27 @@ static struct {
     bool (*has_to_stop)(void *context);
 } fake;
 
+/* What each test reads with. */
+static struct {
+    struct scope sc;
+    struct task task;
+    struct reading reading;
+} given;
+
 static int begin(void **state)
 {
     (void)state;
     memset(&fake, 0, sizeof fake);
+    memset(&given, 0, sizeof given);
+    given.reading.task = &given.task;
+    scope_init(&given.sc, NULL);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    scope_done(&given.sc);
     return 0;
 }
 
@@ -93,17 +110,13 @@ static void give(struct ahead *a, int from, int count)
 static void documents_come_back_in_their_order(void **state)
 {
     (void)state;
-    struct scope sc;
-    struct task task = {0};
-    struct reading reading = {.task = &task};
-    scope_init(&sc, NULL);
-    struct ahead *a = ahead_new(&sc, &reading, 2);
+    struct ahead *a = ahead_new(&given.sc, &given.reading, 2);
     give(a, 0, AHEAD_MOST);
     assert_int_equal(ahead_count(a), AHEAD_MOST);
     assert_int_equal(ahead_given(a, 5)->id, 5);
     for (int i = 0; i < 3 * AHEAD_MOST; i++) {
         struct ahead_document *d;
-        assert_int_equal(ahead_take(&sc, a, &d), STATUS_OK);
+        assert_int_equal(ahead_take(&given.sc, a, &d), STATUS_OK);
         assert_int_equal(d->from.id, i);
         assert_ptr_equal(d->ready.from, &d->from);
         assert_string_equal(d->ready.text, d->from.name);
@@ -112,117 +125,91 @@ static void documents_come_back_in_their_order(void **state)
             give(a, AHEAD_MOST + i, 1);
     }
     assert_int_equal(ahead_count(a), 0);
-    assert_string_equal(reading.note, "a note");
+    assert_string_equal(given.reading.note, "a note");
     ahead_free(a);
     assert_int_equal(fake.shared, 0);
-    assert_string_equal(reading.note, "a note"); /* it outlives the readers */
-    scope_done(&sc);
+    assert_string_equal(given.reading.note, "a note"); /* it outlives the readers */
 }
 
 static void what_was_read_and_not_taken_is_bounded(void **state)
 {
     (void)state;
-    struct scope sc;
-    struct task task = {0};
-    struct reading reading = {.task = &task};
     struct ahead_document *d;
-    scope_init(&sc, NULL);
     fake.bytes = 20 << 20;
-    struct ahead *a = ahead_new(&sc, &reading, 1);
+    struct ahead *a = ahead_new(&given.sc, &given.reading, 1);
     give(a, 0, 30);
     poll(NULL, 0, 100);
     /* The second one passes the 32 MB; the third is not begun. */
     assert_in_range(fake.begun, 1, 2);
     for (int i = 0; i < 30; i++) {
-        assert_int_equal(ahead_take(&sc, a, &d), STATUS_OK);
+        assert_int_equal(ahead_take(&given.sc, a, &d), STATUS_OK);
         assert_in_range(fake.begun, i + 1, i + 4);
         ahead_document_free(d);
     }
     ahead_free(a);
-    scope_done(&sc);
 }
 
 static void there_are_no_more_readers_than_asked_for(void **state)
 {
     (void)state;
-    struct scope sc;
-    struct task task = {0};
-    struct reading reading = {.task = &task};
     struct ahead_document *d;
-    scope_init(&sc, NULL);
     for (int readers = -1; readers <= 2; readers++) {
         fake.most_side_by_side = 0;
-        struct ahead *a = ahead_new(&sc, &reading, readers);
+        struct ahead *a = ahead_new(&given.sc, &given.reading, readers);
         give(a, 0, 20);
         for (int i = 0; i < 20; i++) {
-            assert_int_equal(ahead_take(&sc, a, &d), STATUS_OK);
+            assert_int_equal(ahead_take(&given.sc, a, &d), STATUS_OK);
             ahead_document_free(d);
         }
         ahead_free(a);
         assert_in_range(fake.most_side_by_side, 1, readers > 1 ? readers : 1);
     }
-    scope_done(&sc);
 }
 
 static void a_stop_ends_the_wait_and_the_readers(void **state)
 {
     (void)state;
-    struct scope sc;
-    struct task task = {0};
-    struct reading reading = {.task = &task};
     struct ahead_document *d = NULL;
-    scope_init(&sc, NULL);
     fake.is_held = true;
-    struct ahead *a = ahead_new(&sc, &reading, 2);
+    struct ahead *a = ahead_new(&given.sc, &given.reading, 2);
     give(a, 0, 10);
     fake.check = STATUS_CANCELLED;
-    assert_int_equal(ahead_take(&sc, a, &d), STATUS_CANCELLED);
+    assert_int_equal(ahead_take(&given.sc, a, &d), STATUS_CANCELLED);
     assert_null(d);
     ahead_free(a);
     assert_int_equal(fake.shared, 0);
-    scope_done(&sc);
 }
 
 static void what_ends_the_reading_ends_the_taking(void **state)
 {
     (void)state;
-    struct scope sc;
-    struct task task = {0};
-    struct reading reading = {.task = &task};
     struct ahead_document *d = NULL;
-    scope_init(&sc, NULL);
     fake.answer = STATUS_INTERNAL;
-    struct ahead *a = ahead_new(&sc, &reading, 1);
+    struct ahead *a = ahead_new(&given.sc, &given.reading, 1);
     give(a, 0, 2);
-    assert_int_equal(ahead_take(&sc, a, &d), STATUS_INTERNAL);
-    assert_string_equal(sc.problem_text, "no reading");
+    assert_int_equal(ahead_take(&given.sc, a, &d), STATUS_INTERNAL);
+    assert_string_equal(given.sc.problem_text, "no reading");
     ahead_free(a);
-    scope_done(&sc);
 }
 
 static void nothing_needs_to_be_taken(void **state)
 {
     (void)state;
-    struct scope sc;
-    struct task task = {0};
-    struct reading reading = {.task = &task};
-    scope_init(&sc, NULL);
-    ahead_free(ahead_new(&sc, &reading, 2));
-    struct ahead *a = ahead_new(&sc, &reading, 2);
+    ahead_free(ahead_new(&given.sc, &given.reading, 2));
+    struct ahead *a = ahead_new(&given.sc, &given.reading, 2);
     give(a, 0, 50);
     ahead_free(a);
-    scope_done(&sc);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(documents_come_back_in_their_order, begin),
-        cmocka_unit_test_setup(what_was_read_and_not_taken_is_bounded, begin),
-        cmocka_unit_test_setup(there_are_no_more_readers_than_asked_for, begin),
-        cmocka_unit_test_setup(a_stop_ends_the_wait_and_the_readers, begin),
-        cmocka_unit_test_setup(what_ends_the_reading_ends_the_taking, begin),
-        cmocka_unit_test_setup(nothing_needs_to_be_taken, begin),
+        cmocka_unit_test_setup_teardown(documents_come_back_in_their_order, begin, end),
+        cmocka_unit_test_setup_teardown(what_was_read_and_not_taken_is_bounded, begin, end),
+        cmocka_unit_test_setup_teardown(there_are_no_more_readers_than_asked_for, begin, end),
+        cmocka_unit_test_setup_teardown(a_stop_ends_the_wait_and_the_readers, begin, end),
+        cmocka_unit_test_setup_teardown(what_ends_the_reading_ends_the_taking, begin, end),
+        cmocka_unit_test_setup_teardown(nothing_needs_to_be_taken, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,18 +9,13 @@ enum { DEATHS_ALONE = 2 };
 enum status in_hand_suspect(struct scope *sc, struct ingest *in)
 {
     struct task *task = in->task;
-    bool has_committed = task->has_committed; /* this is no work that a next attempt could go on from */
     scoped(PGresult) *rows = NULL;
     if (task->attempt < 2)
         return STATUS_OK;
     enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
         s = db_run(sc, task->db, SQL_IN_HAND_SUSPECT, &rows, task->operation_id, task->task_id);
-    if (s == STATUS_OK)
-        s = task_commit(sc, task);
-    else
-        db_rollback(task->db);
-    task->has_committed = has_committed;
+    s = task_commit_note(sc, task, s);
     if (s == STATUS_OK && PQntuples(rows) > 0)
         log_warning("documents_suspected", log_text("operation", task->operation_id), log_text("task", task->task_id),
                     log_int("documents", PQntuples(rows)), log_text("reason", task->last_reason));

@@ -73,13 +73,7 @@ static enum status note_run(struct scope *sc, struct ingest *in, const char *sta
     if (s == STATUS_OK && strcmp(state, "running") != 0)
         s = ingest_recount(sc, in);
     (void)FAULT(BEFORE_SOURCE_NOTED, task->operation_id);
-    bool has_committed = task->has_committed; /* a note is no work that a next attempt could go on from */
-    if (s == STATUS_OK)
-        s = task_commit(sc, task);
-    else
-        db_rollback(task->db);
-    task->has_committed = has_committed;
-    return s;
+    return task_commit_note(sc, task, s);
 }
 
 /* ---- the end ---- */
@@ -90,11 +84,7 @@ static const char *summary(struct scope *sc, const struct ingest *in)
     json_open(&t, NULL, '{');
     json_int(&t, "documents_processed", in->task->processed);
     json_int(&t, "documents_failed", in->task->failed);
-    json_int(&t, "total_files_found", in->found);
-    json_int(&t, "new_documents_registered", in->registered);
-    json_int(&t, "documents_updated", in->updated);
-    json_int(&t, "unchanged_documents_skipped", in->unchanged);
-    json_int(&t, "duplicate_documents_skipped", in->duplicates);
+    ingest_scan_counts(&t, in);
     json_int(&t, "files_left_out", in->room.left_out);
     json_text(&t, "left_out_because", room_sentence(sc, &in->room));
     json_int(&t, "chunks_created", in->chunks_written);

@@ -41,6 +41,8 @@ enum status ingest_scan(struct scope *sc, struct ingest *in) must_check;
 enum status ingest_walk(struct scope *sc, struct ingest *in) must_check;
 /* Duplicates whose original is another thing by now, or gone, stand by themselves again. */
 enum status ingest_revive_duplicates(struct scope *sc, struct ingest *in) must_check;
+/* What the scan found, as events and results tell it. */
+void ingest_scan_counts(struct text *t, const struct ingest *in);
 /* Reads, chunks, embeds and writes every pending document of the collection. Up to INGEST_PROCESSES files are read
  * ahead, but for those under suspicion (in_hand.h). */
 enum status ingest_write(struct scope *sc, struct ingest *in) must_check;

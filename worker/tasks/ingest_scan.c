@@ -326,16 +326,21 @@ static enum status on_file(struct scope *sc, void *context, const struct source_
     return b->count == FILES_A_BATCH ? flush(sc, b) : STATUS_OK;
 }
 
+void ingest_scan_counts(struct text *t, const struct ingest *in)
+{
+    json_int(t, "total_files_found", in->found);
+    json_int(t, "new_documents_registered", in->registered);
+    json_int(t, "documents_updated", in->updated);
+    json_int(t, "unchanged_documents_skipped", in->unchanged);
+    json_int(t, "duplicate_documents_skipped", in->duplicates);
+}
+
 static void announce(struct scope *sc, struct ingest *in, int64_t pending, int64_t started_ms)
 {
     scoped_text t = {0};
     json_open(&t, NULL, '{');
     json_text(&t, "status", "processing");
-    json_int(&t, "total_files_found", in->found);
-    json_int(&t, "new_documents_registered", in->registered);
-    json_int(&t, "documents_updated", in->updated);
-    json_int(&t, "unchanged_documents_skipped", in->unchanged);
-    json_int(&t, "duplicate_documents_skipped", in->duplicates);
+    ingest_scan_counts(&t, in);
     json_int(&t, "errors_count", in->scan_errors);
     json_int(&t, "documents_to_process", pending);
     json_real(&t, "scan_duration", (double)(clock_monotonic_ms() - started_ms) / 1000);

@@ -58,16 +58,10 @@ static enum status list_sources(struct scope *sc, struct sync *y)
 static enum status note_begun(struct scope *sc, struct sync *y, const struct followed *f)
 {
     struct task *task = y->task;
-    bool has_committed = task->has_committed; /* a note is no work that a next attempt could go on from */
     enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
         s = document_store_source_run(sc, task->db, f->source.id, "running", NULL);
-    if (s == STATUS_OK)
-        s = task_commit(sc, task);
-    else
-        db_rollback(task->db);
-    task->has_committed = has_committed;
-    return s;
+    return task_commit_note(sc, task, s);
 }
 
 /* An emptied mount point looks like a directory whose files were all deleted. */
@@ -311,17 +305,11 @@ static enum status write_outcome(struct scope *sc, struct sync *y, bool is_end)
 static enum status note_outcome(struct scope *sc, struct sync *y, bool is_end)
 {
     struct task *task = y->task;
-    bool has_committed = task->has_committed;
     enum status s = db_begin(sc, task->db);
     if (s == STATUS_OK)
         s = write_outcome(sc, y, is_end);
     (void)FAULT(BEFORE_SYNC_NOTED, task->operation_id);
-    if (s == STATUS_OK)
-        s = task_commit(sc, task);
-    else
-        db_rollback(task->db);
-    task->has_committed = has_committed;
-    return s;
+    return task_commit_note(sc, task, s);
 }
 
 /* No source could be followed: as one that is away. It is permanent when every single one says so. */
@@ -358,11 +346,7 @@ static void announce_scan(struct scope *sc, const struct sync *y, int64_t pendin
     scoped_text t = {0};
     json_open(&t, NULL, '{');
     json_text(&t, "status", "processing");
-    json_int(&t, "total_files_found", in->found);
-    json_int(&t, "new_documents_registered", in->registered);
-    json_int(&t, "documents_updated", in->updated);
-    json_int(&t, "unchanged_documents_skipped", in->unchanged);
-    json_int(&t, "duplicate_documents_skipped", in->duplicates);
+    ingest_scan_counts(&t, in);
     json_int(&t, "errors_count", in->scan_errors);
     json_int(&t, "documents_to_process", pending);
     json_int(&t, "added", y->counts.added);
