@@ -231,7 +231,6 @@ write_env() {
         say "export REDIS_URL=$(quoted "$URL_REDIS")"
         grep -q '^export JWT_SECRET_KEY=' "$RUN/settings" || say "export JWT_SECRET_KEY=$(quoted "$(secret JWT_SECRET_KEY)")"
         grep -q '^export INTERNAL_API_KEY=' "$RUN/settings" || say "export INTERNAL_API_KEY=$(quoted "$(secret INTERNAL_API_KEY)")"
-        grep -q '^export OPSTREAM_EMBED_URL=' "$RUN/settings" || say "export OPSTREAM_EMBED_URL=$(quoted "http://127.0.0.1:$worker_port")"
         grep -q '^export OPSTREAM_SOURCE_ROOTS=' "$RUN/settings" || say "export OPSTREAM_SOURCE_ROOTS=$(quoted "$roots")"
         grep -qE '^export (OPSTREAM_)?MODEL_DIR=' "$RUN/settings" || say "export OPSTREAM_MODEL_DIR=$(quoted "$models")"
         cat "$RUN/settings"

@@ -53,9 +53,10 @@ enum status operations_of_collection(struct request *r)
         s = guard_readable(r, r->params[0], &c, NULL);
     if (s == STATUS_OK)
         s = read_filter(r, &filter);
-    filter.collection_id = s == STATUS_OK ? c.id : 0;
-    if (s == STATUS_OK)
-        s = operation_view_list(r->sc, r->db, &filter, per_page, (int64_t)(page - 1) * per_page, &rows);
+    if (s != STATUS_OK)
+        return s;
+    filter.collection_id = c.id;
+    s = operation_view_list(r->sc, r->db, &filter, per_page, (int64_t)(page - 1) * per_page, &rows);
     if (s == STATUS_OK)
         view_write_list(reply_json(r, 200), NULL, &schema_OPERATION, rows);
     return s;
