@@ -1,5 +1,6 @@
 /* One attempt of an operation, in its child process: claim's facts, the database and event connections, progress, and
- * the fence. The functions of tasks.def do the work; task.c does what all kinds share. */
+ * the fence. The functions of tasks.def do the work; what all kinds share is in task.c (one attempt's
+ * life), task_events.c (what it tells) and task_end.c (its last transaction). */
 #pragma once
 
 #include "common/config.h"
@@ -79,7 +80,7 @@ enum status task_commit(struct scope *sc, struct task *task) must_check;
 enum status task_commit_note(struct scope *sc, struct task *task, enum status s) must_check;
 
 /* What a row of tasks.def names. Works until done; STATUS_OK = completed. The end itself (status, collection, audit,
- * fence, COMMIT, last event) is task.c's. Must leave nothing half visible whenever it stops. */
+ * fence, COMMIT, last event) is task_end.c's. Must leave nothing half visible whenever it stops. */
 typedef enum status task_function(struct scope *sc, struct task *task);
 
 #define TASK(type, function, is_brief) task_function function;

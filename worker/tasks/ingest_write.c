@@ -1,3 +1,5 @@
+/* Goes through what is pending: pages of documents are read ahead (ahead.h) and written in groups (ingest_group.h);
+ * those under suspicion one by one, before the others or, in the last attempt, after them (in_hand.h). */
 #include "worker/tasks/ingest_group.h"
 
 #include "common/source/directory.h"
