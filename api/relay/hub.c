@@ -251,7 +251,8 @@ enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct 
     *hub = (struct hub){.api = api, .settings = api->settings, .loop = loop};
     hub->names = redis_new(
         &(struct redis_options){.url = api->settings->redis_url, .prefix = api->settings->redis_prefix});
-    hub->heartbeat = frame_heartbeat();
+    for (int i = 0; i < FRAME_FORMATS; i++)
+        hub->heartbeats[i] = frame_heartbeat(i);
     hub->pong = frame_text(pong, sizeof pong - 1);
     hub->scratch = must_malloc(WRITE_BYTES);
     int64_t now = clock_monotonic_ms();
@@ -319,7 +320,8 @@ void hub_done(struct hub *hub)
     channels_done(&hub->channels);
     table_each(&hub->counters, free_counter, &hub->counters);
     table_done(&hub->counters);
-    frame_unref(hub->heartbeat);
+    for (int i = 0; i < FRAME_FORMATS; i++)
+        frame_unref(hub->heartbeats[i]);
     frame_unref(hub->pong);
     free(hub->scratch);
     redis_free(hub->names);

@@ -64,26 +64,23 @@ struct relay {
 
 /* ---- what client.c asks for ---- */
 
-bool wire_is_busy(const struct client *c)
+static bool socket_is_busy(const struct client *c)
 {
-    return !c->wire || lws_partial_buffered(c->wire);
+    return lws_partial_buffered(c->wire);
 }
 
-bool wire_write(struct client *c, const unsigned char *bytes, size_t len)
+static bool socket_write(struct client *c, const unsigned char *bytes, size_t len)
 {
     return lws_write(c->wire, (unsigned char *)bytes, len, LWS_WRITE_HTTP) >= 0;
 }
 
-void wire_want_write(struct client *c)
+static void socket_want_write(struct client *c)
 {
-    if (c->wire)
-        lws_callback_on_writable(c->wire);
+    lws_callback_on_writable(c->wire);
 }
 
-void wire_cut(struct client *c, bool is_hard)
+static void socket_cut(struct client *c, bool is_hard)
 {
-    if (!c->wire)
-        return;
     if (is_hard) {
         struct linger linger = {.l_onoff = 1, .l_linger = 0};
         setsockopt(lws_get_socket_fd(c->wire), SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
@@ -215,14 +212,14 @@ static void prepare(int fd)
         fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
-void wire_drop(struct client *c)
+static void socket_drop(struct client *c)
 {
     shut(c->fd);
     c->fd = -1;
     let_go(c);
 }
 
-void wire_open(struct client *c)
+static void socket_open(struct client *c)
 {
     struct relay *r = relay_of(c);
     int fd = c->fd;
@@ -242,13 +239,23 @@ void wire_open(struct client *c)
     client_unref(c);
 }
 
+static const struct wire_ops websocket_wire = {
+    .open = socket_open,
+    .drop = socket_drop,
+    .is_busy = socket_is_busy,
+    .write = socket_write,
+    .want_write = socket_want_write,
+    .cut = socket_cut,
+    .goodbye = frame_close,
+};
+
 static void adopt(struct relay *r, struct adoption *a)
 {
     if (r->hub.is_draining || r->hub.client_count >= r->hub.settings->ws_max_total + OVER_LIMIT) {
         shut(a->fd);
         return;
     }
-    struct client *c = client_new(&r->hub);
+    struct client *c = client_new(&r->hub, &websocket_wire);
     atomic_fetch_add(&r->client_count, 1);
     enum status s = ws_head_parse(&c->head_scope, a->head, a->len, &c->head);
     if (s != STATUS_OK) {
@@ -258,7 +265,7 @@ static void adopt(struct relay *r, struct adoption *a)
     }
     c->fd = a->fd;
     c->kind = c->head.kind;
-    c->is_flat = c->head.is_flat;
+    c->format = c->head.is_flat ? FRAME_FLAT : FRAME_WS;
     memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
     c->refusal = refusal_of(r, &c->head);
     text_append(&c->early, a->head + c->head.head_len, a->len - c->head.head_len);
