@@ -94,6 +94,18 @@ bool client_deliver(struct client *c, struct frame *f)
     return false;
 }
 
+bool client_takes_run(struct client *c, const struct event_id *first, const struct event_id *last)
+{
+    struct replay *r = &c->replay;
+    if (c->state != CLIENT_OPEN || !r->is_live ||
+        (r->position.epoch[0] && strcmp(r->position.epoch, first->epoch) != 0) ||
+        event_id_compare(first, &r->position) <= 0)
+        return false;
+    r->position = *last;
+    c->is_position_known = true;
+    return true;
+}
+
 /* What was held while pages were read. */
 static void release_held(struct client *c)
 {

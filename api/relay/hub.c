@@ -1,8 +1,8 @@
 #include "api/relay/hub.h"
 
+#include "api/relay/fanout.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/metrics.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -100,6 +100,7 @@ static void flush_dirty(struct hub *hub)
 
 static void on_check(uv_check_t *check)
 {
+    fanout_flush(check->data);
     flush_dirty(check->data);
 }
 
@@ -145,18 +146,6 @@ static void on_unsubscribed(void *context, const char *name)
         channel_unsubscribed(&hub->channels, channel);
 }
 
-/* The stream's ids are milliseconds of Redis' clock, which is near enough to ours for a histogram. */
-static void measure(const struct frame *f, int deliveries)
-{
-    if (deliveries == 0)
-        return;
-    metrics_add(METRIC_WS_MESSAGES, f->type, NULL, deliveries);
-    if (f->is_event) {
-        double seconds = (double)(clock_wall_ms() - (int64_t)f->id.ms) / 1000;
-        metrics_observe(METRIC_WS_MESSAGE_SECONDS, f->type, NULL, seconds > 0 ? seconds : 0);
-    }
-}
-
 static void on_message(void *context, const char *name, const char *bytes, size_t len)
 {
     struct hub *hub = context;
@@ -164,10 +153,7 @@ static void on_message(void *context, const char *name, const char *bytes, size_
     struct frame *f = channel && channel->first ? frame_event(bytes, len, NULL) : NULL;
     if (!f)
         return;
-    int deliveries = 0;
-    for (struct listener *l = channel->first; l; l = l->next)
-        deliveries += client_deliver(client_of(l), f) ? 1 : 0;
-    measure(f, deliveries);
+    fanout_add(hub, channel, f);
     frame_unref(f);
 }
 
@@ -312,11 +298,18 @@ static void free_counter(struct table_node *node, void *context)
     free(node);
 }
 
+static void drop_batch(struct table_node *node, void *unused)
+{
+    (void)unused;
+    fanout_drop((struct channel *)node);
+}
+
 void hub_done(struct hub *hub)
 {
     subscriber_free(hub->subscriber);
     lookup_free(hub->scans);
     lookup_free(hub->lookup);
+    table_each(&hub->channels.table, drop_batch, NULL);
     channels_done(&hub->channels);
     table_each(&hub->counters, free_counter, &hub->counters);
     table_done(&hub->counters);

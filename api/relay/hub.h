@@ -104,6 +104,7 @@ struct hub {
     struct lookup *lookup, *scans;
     struct wheel wheel;
     struct client *clients, *dirty;
+    struct channel *full; /* with a batch to be delivered */
     struct table counters;
     int client_count;
     int64_t next_number;
@@ -179,6 +180,8 @@ void client_push(struct client *c, struct frame *f);
 /* Puts a frame on its queue; an event that came live goes through client_deliver. */
 void client_send(struct client *c, struct frame *f);
 void client_flush(struct client *c);
+/* At once, when nothing waits before it and the wire is not busy. */
+void client_write(struct client *c, const unsigned char *bytes, size_t len);
 
 /* client_history.c */
 void client_writeable(struct client *c);
@@ -190,6 +193,9 @@ void client_subscribed(struct client *c);
 void client_suspend(struct client *c);
 /* True when it was sent (put on the queue). */
 bool client_deliver(struct client *c, struct frame *f);
+/* True when it lacks all events from `first` to `last` and nothing before them, and nothing hinders them: its position
+ * is moved, and they must be written. */
+bool client_takes_run(struct client *c, const struct event_id *first, const struct event_id *last);
 /* `state` may be NULL. The page's frames are the caller's. */
 void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page,
                   struct frame *state);
