@@ -369,7 +369,12 @@ static void raise_file_limit(const struct settings *s)
 static enum status create_context(struct scope *sc, struct relay *r)
 {
     void *loops[] = {&r->loop};
-    r->protocols[0] = (struct lws_protocols){.name = "opstream", .callback = on_event, .rx_buffer_size = RECEIVE_BYTES};
+    r->protocols[0] = (struct lws_protocols){
+        .name = "opstream",
+        .callback = on_event,
+        .rx_buffer_size = RECEIVE_BYTES,
+        .tx_packet_size = WRITE_BYTES, /* else one send takes no more than rx_buffer_size, and the rest is copied */
+    };
     r->info = (struct lws_context_creation_info){
         .port = CONTEXT_PORT_NO_LISTEN,
         .protocols = r->protocols,
