@@ -2,7 +2,7 @@
  * listens and for some seconds more. */
 #pragma once
 
-#include "api/relay/subscriber.h"
+#include "api/relay/feed.h"
 #include "api/relay/table.h"
 
 #include "common/message.h"
@@ -41,7 +41,7 @@ struct listener {
 
 struct channels {
     struct table table;
-    struct subscriber *subscriber;
+    struct port *port;
 };
 
 struct channel *channel_join(struct channels *c, const char *name, struct listener *l);

@@ -11,7 +11,7 @@ void client_page_on(struct client *c)
 {
     if (!c->wants_page || c->is_page_asked || c->state != CLIENT_OPEN)
         return;
-    if (!subscriber_is_up(c->hub->subscriber) && !c->needs_state)
+    if (!port_is_up(c->hub->port) && !c->needs_state)
         return; /* asked again when the channel is subscribed */
     if (c->queue_count > 0 || wire_is_busy(c)) {
         wire_want_write(c);

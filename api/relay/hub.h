@@ -1,5 +1,5 @@
-/* The relay's inside: what the loop owns. One thread; nothing here is locked. relay.c moves the bytes (libwebsockets),
- * client*.c decides what a connection gets, hub.c is what they share. */
+/* The relay's inside: what one loop owns. One thread; nothing here is locked but what is `shared`. relay.c moves the
+ * bytes (libwebsockets), client*.c decides what a connection gets, hub.c is what they share. */
 #pragma once
 
 #include "api/relay/channel.h"
@@ -8,6 +8,8 @@
 #include "api/relay/registry.h"
 #include "api/relay/upgrade.h"
 #include "api/relay/wheel.h"
+
+#include <pthread.h>
 
 enum { CLOSE_POLICY = 1008, CLOSE_TOO_BIG = 1009, CLOSE_FAULT = 1011, CLOSE_RESTART = 1012 };
 
@@ -94,27 +96,37 @@ struct counter {
     int64_t count;
 };
 
+/* What the loops of an instance share. */
+struct shared {
+    struct feed *feed;
+    struct redis *names; /* never connects: prefix and address */
+    int lane_count;
+    _Atomic int client_count;
+    _Atomic int64_t last_number; /* of the connections */
+    pthread_mutex_t lock;        /* guards what follows, and client_count's falling to 0 */
+    pthread_cond_t is_empty;
+    struct table counters; /* of the limits of this instance */
+};
+
 struct hub {
     struct api *api;
     const struct settings *settings;
     uv_loop_t *loop;
-    struct redis *names; /* never connects: prefix and address */
-    struct subscriber *subscriber;
+    struct shared *shared;
+    int lane; /* 0 = the first, which does what an instance does once */
+    struct port *port;
     struct channels channels;
     struct lookup *lookup, *scans;
     struct wheel wheel;
     struct client *clients, *dirty;
     struct channel *full; /* with a batch to be delivered */
-    struct table counters;
     int client_count;
-    int64_t next_number;
     struct frame *heartbeats[FRAME_FORMATS], *pong;
     unsigned char *scratch; /* WRITE_BYTES */
     uv_timer_t tick;
     uv_check_t check;
     int64_t next_second_ms, next_renew_ms;
     bool is_draining, is_stopping, has_failed_pages;
-    _Atomic bool is_subscribed;
 };
 
 static inline void wire_open(struct client *c)
@@ -224,7 +236,8 @@ void scan_message(struct client *c, const char *json, size_t len);
 void scan_abandon(struct client *c);
 
 /* hub.c */
-enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct api *api) must_check;
+/* `api`, `settings`, `loop`, `shared` and `lane` are set. */
+enum status hub_init(struct scope *sc, struct hub *hub) must_check;
 void hub_mark_dirty(struct client *c);
 /* Cuts everyone, spread over the time. */
 void hub_drain(struct hub *hub, int spread_ms);
