@@ -1,5 +1,6 @@
 #include "api/relay/hub.h"
 
+#include "api/relay/rate.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -7,8 +8,10 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 
+enum { MESSAGE_BURST_SECONDS = 10, RESUME_COST = 5 }; /* a resume reads a history */
 enum { CLOSE_POLICY = 1008, CLOSE_TOO_BIG = 1009, CLOSE_FAULT = 1011, CLOSE_RESTART = 1012 };
 
 static const char *user_counter(const struct client *c, char out[64])
@@ -21,6 +24,11 @@ static const char *operation_counter(const struct client *c, char out[96])
 {
     snprintf(out, 96, "operation:%s", c->target);
     return out;
+}
+
+const char *client_type(const struct client *c)
+{
+    return c->answer.operation_type ? c->answer.operation_type : ws_kind_name(c->kind);
 }
 
 struct client *client_new(struct hub *hub)
@@ -64,6 +72,7 @@ void client_unref(struct client *c)
     replay_release(&c->replay);
     text_free(&c->message);
     text_free(&c->early);
+    frame_unref(c->answer.state);
     scope_done(&c->head_scope);
     free(c);
 }
@@ -105,6 +114,7 @@ static void drop_stale_progress(struct client *c)
             is_stale = is_same_progress(newest[k], f);
         if (is_stale) {
             c->pending_bytes -= f->len;
+            c->hub->tally.progress_dropped++;
             frame_unref(f);
             continue;
         }
@@ -123,7 +133,7 @@ static void drop_stale_progress(struct client *c)
 static void cut_slow(struct client *c)
 {
     log_info("websocket_slow", log_int("user", c->user_id), log_int("pending_bytes", (int64_t)c->pending_bytes));
-    metrics_add(METRIC_WS_CONNECTIONS, ws_kind_name(c->kind), "slow", 1);
+    c->hub->tally.slow_readers++;
     if (c->speaks_resume) {
         drop_queue(c);
         client_close(c, CLOSE_RESTART, "too slow: reconnect with last_id");
@@ -151,6 +161,17 @@ void client_send(struct client *c, struct frame *f)
         cut_slow(c);
 }
 
+/* How long a reader takes that does not take its frames at once. */
+static void note_blocked(struct client *c)
+{
+    if (c->queue_count > 0 && c->blocked_ms == 0) {
+        c->blocked_ms = clock_monotonic_ms();
+    } else if (c->queue_count == 0 && c->blocked_ms) {
+        tally_unblocked(c->blocked_ms);
+        c->blocked_ms = 0;
+    }
+}
+
 void client_flush(struct client *c)
 {
     while (c->wire && c->queue_count > 0 && !wire_is_busy(c)) {
@@ -170,6 +191,7 @@ void client_flush(struct client *c)
             count++;
         }
         bool is_written = wire_write(c, bytes, len);
+        c->hub->tally.bytes_sent += (int64_t)len;
         for (int i = 0; i < count; i++) {
             struct frame *f = c->queue[c->queue_first];
             c->pending_bytes -= f->len;
@@ -178,11 +200,13 @@ void client_flush(struct client *c)
             frame_unref(f);
         }
         if (!is_written) {
+            c->hub->tally.deliveries_failed += count;
             c->state = CLIENT_CLOSING;
             wire_cut(c, true);
             return;
         }
     }
+    note_blocked(c);
     if (c->queue_count > 0 && c->wire)
         wire_want_write(c);
     else if (c->queue_capacity > 64)
@@ -240,9 +264,23 @@ void client_writeable(struct client *c)
 
 /* ---- opening ---- */
 
+static bool is_auth(const char *why)
+{
+    static const char *const reasons[] = {"no_token", "bad_token", "bad_key", "inactive", "no_access"};
+    for (size_t i = 0; i < array_len(reasons); i++) {
+        if (strcmp(reasons[i], why) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void refuse(struct client *c, int code, const char *reason)
 {
-    metrics_add(METRIC_WS_CONNECTIONS, ws_kind_name(c->kind), "refused", 1);
+    const char *why = c->answer.why ? c->answer.why : "fault";
+    metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "refused", 1);
+    metrics_add(METRIC_WS_REFUSALS, why, NULL, 1);
+    if (is_auth(why))
+        metrics_add(METRIC_WS_AUTH_FAILURES, why, NULL, 1);
     client_close(c, code, reason);
 }
 
@@ -283,10 +321,12 @@ static const char *count_locally(struct client *c)
 {
     char user[64], operation[96];
     const struct settings *s = c->hub->settings;
+    c->answer.why = "user_limit";
     if (!hub_count_up(c->hub, user_counter(c, user), s->ws_max_per_user))
         return "too many connections of this user";
     if (c->kind == WS_OPERATION && !hub_count_up(c->hub, operation_counter(c, operation), s->ws_max_per_operation)) {
         hub_count_down(c->hub, user);
+        c->answer.why = "operation_limit";
         return "too many connections to this operation";
     }
     c->is_counted = true;
@@ -335,7 +375,10 @@ static void choose_position(struct client *c, const struct open_answer *a, const
 
 void client_opened(struct client *c, const struct open_answer *a)
 {
+    frame_unref(c->answer.state);
     c->answer = *a;
+    if (a->status == STATUS_RATE_LIMITED && strcmp(a->why, "user_limit") == 0 && silent_hold(c))
+        return;
     c->user_id = a->user_id;
     c->expires_at = a->expires_at;
     c->is_superuser = a->is_superuser;
@@ -379,8 +422,11 @@ void client_established(struct client *c)
         refuse(c, code, refusal);
         return;
     }
-    metrics_add(METRIC_WS_CONNECTIONS, ws_kind_name(c->kind), "opened", 1);
-    metrics_add(METRIC_WS_ACTIVE, ws_kind_name(c->kind), NULL, 1);
+    c->opened_ms = c->heard_ms;
+    metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "connected", 1);
+    metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, 1);
+    if (c->head.last_id && *c->head.last_id)
+        metrics_add(METRIC_WS_RECONNECTS, client_type(c), NULL, 1);
     choose_position(c, &c->answer, c->head.last_id);
     scope_done(&c->head_scope); /* neither token nor path is needed any more */
     scope_init(&c->head_scope, NULL);
@@ -399,7 +445,9 @@ void client_gone(struct client *c)
         hub_count_down(c->hub, user_counter(c, user));
         if (c->kind == WS_OPERATION)
             hub_count_down(c->hub, operation_counter(c, operation));
-        metrics_add(METRIC_WS_ACTIVE, ws_kind_name(c->kind), NULL, -1);
+        metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, -1);
+        metrics_observe(METRIC_WS_CONNECTION_SECONDS, client_type(c), NULL,
+                        (double)(clock_monotonic_ms() - c->opened_ms) / 1000);
     }
     c->is_counted = false;
     c->state = CLIENT_GONE;
@@ -470,6 +518,8 @@ bool client_deliver(struct client *c, struct frame *f)
         begin_anew(c);
         return false;
     case REPLAY_HOLD:
+        c->hub->tally.events_held++;
+        return false;
     case REPLAY_SKIP:
         return false;
     }
@@ -496,6 +546,7 @@ static void release_held(struct client *c)
 
 static void send_truncated(struct client *c)
 {
+    c->hub->tally.histories_truncated++;
     char now[28];
     clock_iso(now);
     scoped_text json = {0};
@@ -563,9 +614,11 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
         struct frame *rendered = frame_rendered(f, c->is_flat);
         if (rendered)
             push(c, rendered); /* a page is bounded, and the next one waits until this one left */
+        c->hub->tally.events_replayed++;
     }
     if (replay_page_end(&c->replay, page)) {
         c->is_position_known = true;
+        c->hub->tally.replays++;
         release_held(c);
     } else {
         c->wants_page = true;
@@ -599,6 +652,32 @@ void client_heard(struct client *c)
     c->heard_ms = clock_monotonic_ms();
 }
 
+/* Honest clients say a word a minute; what a flood of them costs is bounded for each. */
+static bool count_message(struct client *c, int cost)
+{
+    const struct settings *s = c->hub->settings;
+    if (strcasecmp(s->rate_limits, "off") == 0)
+        return true;
+    struct rate rate = rate_of(s->ws_messages_per_second, 1000000);
+    rate.burst *= MESSAGE_BURST_SECONDS;
+    rate.interval_us *= cost;
+    rate.burst /= cost;
+    if (rate_step(&rate, clock_monotonic_us(), &c->message_tat_us) == 0)
+        return true;
+    if (c->state < CLIENT_CLOSING) {
+        metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "flooding", 1);
+        client_close(c, CLOSE_POLICY, "too many messages");
+    }
+    return false;
+}
+
+void client_ponged(struct client *c)
+{
+    c->has_ponged = true;
+    client_heard(c);
+    count_message(c, 1);
+}
+
 static void answer_ping(struct client *c)
 {
     if (c->pending_bytes < (size_t)c->hub->settings->ws_send_buffer_bytes / 2)
@@ -607,6 +686,8 @@ static void answer_ping(struct client *c)
 
 static void resume(struct client *c, const char *last_id)
 {
+    if (!count_message(c, RESUME_COST))
+        return;
     c->speaks_resume = true;
     bool is_there = c->state == CLIENT_OPEN || c->state == CLIENT_SUBSCRIBING;
     if (!is_there || (c->kind != WS_OPERATION && c->kind != WS_OPERATIONS) || !last_id || !*last_id)
@@ -646,6 +727,8 @@ void client_receive(struct client *c, const char *bytes, size_t len, bool is_fir
     client_heard(c);
     if (c->state == CLIENT_CLOSING)
         return;
+    if (is_final && !count_message(c, 1))
+        return;
     if (is_first) {
         text_clear(&c->message);
         c->message_bytes = 0;
@@ -677,6 +760,10 @@ void client_timer(struct wheel_entry *e, void *unused)
     (void)unused;
     struct client *c = (struct client *)((char *)e - offsetof(struct client, timer));
     int64_t now = clock_monotonic_ms();
+    if (c->is_held) {
+        silent_end_hold(c);
+        return;
+    }
     if (c->state == CLIENT_CLOSING) {
         wire_cut(c, true);
         return;

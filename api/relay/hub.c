@@ -48,17 +48,24 @@ const char *hub_stream_name(struct scope *sc, const struct client *c)
     return redis_key(sc, names, MESSAGE_USER_STREAM, (long long)c->user_id);
 }
 
+static int is_operation(const char *counter)
+{
+    return strncmp(counter, "operation:", 10) == 0;
+}
+
 bool hub_count_up(struct hub *hub, const char *name, int64_t most)
 {
     struct counter *counter = (struct counter *)table_find(&hub->counters, name);
     if (!counter) {
         counter = must_calloc(1, sizeof *counter);
         table_add(&hub->counters, &counter->node, name);
+        hub->tally.watched_operations += is_operation(name);
     }
     if (counter->count >= most) {
         if (counter->count == 0) {
             table_remove(&hub->counters, &counter->node);
             free(counter);
+            hub->tally.watched_operations -= is_operation(name);
         }
         return false;
     }
@@ -73,6 +80,7 @@ void hub_count_down(struct hub *hub, const char *name)
         return;
     table_remove(&hub->counters, &counter->node);
     free(counter);
+    hub->tally.watched_operations -= is_operation(name);
 }
 
 /* Frames of one turn of the loop leave together, many in one write. */
@@ -81,6 +89,7 @@ void hub_mark_dirty(struct client *c)
     if (c->is_dirty || !c->wire)
         return;
     c->is_dirty = true;
+    tally_queued(&c->hub->tally);
     client_ref(c);
     c->next_dirty = c->hub->dirty;
     c->hub->dirty = c;
@@ -96,6 +105,7 @@ static void flush_dirty(struct hub *hub)
             client_flush(c);
         client_unref(c);
     }
+    tally_written(&hub->tally);
 }
 
 static void on_check(uv_check_t *check)
@@ -109,6 +119,7 @@ static void on_up(void *context)
 {
     struct hub *hub = context;
     hub->is_subscribed = true;
+    metrics_set(METRIC_WS_SUBSCRIBED, NULL, NULL, 1);
     channels_up(&hub->channels);
 }
 
@@ -123,6 +134,7 @@ static void on_lost(void *context)
 {
     struct hub *hub = context;
     hub->is_subscribed = false;
+    metrics_set(METRIC_WS_SUBSCRIBED, NULL, NULL, 0);
     channels_lost(&hub->channels);
     table_each(&hub->channels.table, suspend_listeners, NULL);
 }
@@ -145,21 +157,25 @@ static void on_unsubscribed(void *context, const char *name)
         channel_unsubscribed(&hub->channels, channel);
 }
 
-/* The stream's ids are milliseconds of Redis' clock, which is near enough to ours for a histogram. */
-static void measure(const struct frame *f, int deliveries)
+/* What the registry asks of this instance. */
+static void take_word(struct hub *hub, const char *bytes, size_t len)
 {
-    if (deliveries == 0)
+    char user[24];
+    size_t start = sizeof REGISTRY_ASK - 1;
+    if (len <= start || len - start >= sizeof user || memcmp(bytes, REGISTRY_ASK, start) != 0)
         return;
-    metrics_add(METRIC_WS_MESSAGES, f->type, NULL, deliveries);
-    if (f->is_event) {
-        double seconds = (double)(clock_wall_ms() - (int64_t)f->id.ms) / 1000;
-        metrics_observe(METRIC_WS_MESSAGE_SECONDS, f->type, NULL, seconds > 0 ? seconds : 0);
-    }
+    memcpy(user, bytes + start, len - start);
+    user[len - start] = '\0';
+    silent_ask(hub, strtoll(user, NULL, 10));
 }
 
 static void on_message(void *context, const char *name, const char *bytes, size_t len)
 {
     struct hub *hub = context;
+    if (strcmp(name, hub->own_channel) == 0) {
+        take_word(hub, bytes, len);
+        return;
+    }
     struct channel *channel = channel_find(&hub->channels, name);
     struct frame *f = channel && channel->first ? frame_event(bytes, len, NULL) : NULL;
     if (!f)
@@ -167,7 +183,8 @@ static void on_message(void *context, const char *name, const char *bytes, size_
     int deliveries = 0;
     for (struct listener *l = channel->first; l; l = l->next)
         deliveries += client_deliver(client_of(l), f) ? 1 : 0;
-    measure(f, deliveries);
+    /* The stream's ids are milliseconds of Redis' clock, which is near enough to ours for a histogram. */
+    relay_count_event(f->type, f->len, f->is_event ? (int64_t)f->id.ms : 0, deliveries);
     frame_unref(f);
 }
 
@@ -197,14 +214,12 @@ static void settle_check(struct table_node *node, void *context)
 
 static void each_second(struct hub *hub, int64_t now)
 {
-    char own[96];
+    tally_tell(&hub->tally);
     subscriber_tick(hub->subscriber);
     channels_tidy(&hub->channels, now);
     table_each(&hub->channels.table, settle_check, &now);
-    if (now / 1000 % PULSE_SECONDS == 0) {
-        snprintf(own, sizeof own, "%srelay:%s", hub->settings->redis_prefix, hub->api->instance_id);
-        lookup_pulse(hub, own);
-    }
+    if (now / 1000 % PULSE_SECONDS == 0)
+        lookup_pulse(hub, hub->own_channel);
     table_each(&hub->channels.table, check_channel, hub);
     if (hub->has_failed_pages) {
         hub->has_failed_pages = false;
@@ -222,6 +237,7 @@ static void on_tick(uv_timer_t *tick)
     struct hub *hub = tick->data;
     int64_t now = clock_monotonic_ms();
     wheel_advance(&hub->wheel, now, client_timer, hub);
+    silent_tick(hub, now);
     if (now >= hub->next_second_ms) {
         hub->next_second_ms = now + 1000;
         each_second(hub, now);
@@ -232,15 +248,13 @@ static void on_tick(uv_timer_t *tick)
 
 static enum status start_parts(struct scope *sc, struct hub *hub)
 {
-    char own[96];
-    snprintf(own, sizeof own, "%srelay:%s", hub->settings->redis_prefix, hub->api->instance_id);
     struct redis_address address = redis_address(hub->names);
     struct subscriber_events events = {hub, on_up, on_lost, on_subscribed, on_unsubscribed, on_message};
     enum status s = lookup_new(sc, hub->loop, hub->settings, LOOKUP_THREADS, LOOKUP_QUEUE, &hub->lookup);
     if (s == STATUS_OK)
         s = lookup_new(sc, hub->loop, hub->settings, SCAN_THREADS, SCAN_QUEUE, &hub->scans);
     if (s == STATUS_OK)
-        s = subscriber_new(sc, hub->loop, &address, own, &events, &hub->subscriber);
+        s = subscriber_new(sc, hub->loop, &address, hub->own_channel, &events, &hub->subscriber);
     hub->channels.subscriber = hub->subscriber;
     return s;
 }
@@ -251,6 +265,11 @@ enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct 
     *hub = (struct hub){.api = api, .settings = api->settings, .loop = loop};
     hub->names = redis_new(
         &(struct redis_options){.url = api->settings->redis_url, .prefix = api->settings->redis_prefix});
+    struct scope names;
+    scope_init(&names, NULL);
+    hub->own_channel = must_strdup(redis_key(&names, hub->names, REGISTRY_INSTANCE_CHANNEL, api->instance_id));
+    scope_done(&names);
+    hub->openings = openings_new();
     hub->heartbeat = frame_heartbeat();
     hub->pong = frame_text(pong, sizeof pong - 1);
     hub->scratch = must_malloc(WRITE_BYTES);
@@ -300,6 +319,7 @@ void hub_stop(struct hub *hub)
     subscriber_stop(hub->subscriber);
     lookup_stop(hub->scans);
     lookup_stop(hub->lookup);
+    openings_close(hub->openings);
     flush_dirty(hub);
     uv_close((uv_handle_t *)&hub->tick, NULL);
     uv_close((uv_handle_t *)&hub->check, NULL);
@@ -322,5 +342,7 @@ void hub_done(struct hub *hub)
     frame_unref(hub->heartbeat);
     frame_unref(hub->pong);
     free(hub->scratch);
+    free(hub->own_channel);
+    openings_free(hub->openings);
     redis_free(hub->names);
 }

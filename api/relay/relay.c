@@ -38,6 +38,7 @@ enum {
 struct adoption {
     struct adoption *next;
     int fd;
+    const char *refusal;
     size_t len;
     char head[];
 };
@@ -89,6 +90,15 @@ void wire_cut(struct client *c, bool is_hard)
         setsockopt(lws_get_socket_fd(c->wire), SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     }
     lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+}
+
+bool wire_is_unheard(const struct client *c, int64_t for_ms)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (!c->wire || getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return false;
+    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
 }
 
 /* ---- what libwebsockets tells ---- */
@@ -151,7 +161,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
         receive(wsi, c, in, len);
         return 0;
     case LWS_CALLBACK_RECEIVE_PONG:
-        client_heard(c);
+        client_ponged(c);
         return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
         client_writeable(c);
@@ -194,15 +204,19 @@ static void answer_http(int fd, enum status s, const char *detail)
 }
 
 /* What is known before anybody is asked. */
-static const char *refusal_of(const struct relay *r, const struct ws_head *head)
+static const char *refusal_of(const struct relay *r, const struct ws_head *head, const char **out_why)
 {
     const struct settings *s = r->hub.settings;
+    *out_why = "unknown_endpoint";
     if (head->kind == WS_UNKNOWN)
         return "there is no such WebSocket endpoint";
+    *out_why = "origin";
     if (!ws_origin_is_allowed(s->cors_origins, head->origin, head->host))
         return "this origin is not allowed";
+    *out_why = "instance_limit";
     if (r->hub.client_count > s->ws_max_total)
         return "too many connections to this server";
+    *out_why = NULL;
     return NULL;
 }
 
@@ -260,7 +274,11 @@ static void adopt(struct relay *r, struct adoption *a)
     c->kind = c->head.kind;
     c->is_flat = c->head.is_flat;
     memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
-    c->refusal = refusal_of(r, &c->head);
+    c->refusal = refusal_of(r, &c->head, &c->answer.why);
+    if (a->refusal) {
+        c->refusal = a->refusal;
+        c->answer.why = "address_rate";
+    }
     text_append(&c->early, a->head + c->head.head_len, a->len - c->head.head_len);
     client_begin(c);
 }
@@ -275,11 +293,10 @@ static struct adoption *take_adoptions(struct relay *r)
     return list;
 }
 
-void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, const char *client_address)
+void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, const char *refusal)
 {
-    log_debug("websocket_adopted", log_text("client", client_address));
     struct adoption *a = must_malloc(sizeof *a + head_len);
-    *a = (struct adoption){.fd = fd, .len = head_len};
+    *a = (struct adoption){.fd = fd, .refusal = refusal, .len = head_len};
     memcpy(a->head, head, head_len);
     pthread_mutex_lock(&r->lock);
     *r->last_adoption = a;
