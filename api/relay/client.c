@@ -226,7 +226,7 @@ void client_close(struct client *c, int code, const char *reason)
 
 void client_dismiss(struct client *c)
 {
-    lookup_leave(c); /* it may come to another instance before its end of the connection is closed here */
+    client_uncount(c); /* it may come to another instance before its end of the connection is closed here */
     if (c->speaks_resume && c->state != CLIENT_CLOSING) {
         client_close(c, CLOSE_RESTART, "this server restarts: reconnect with last_id");
         return;
@@ -434,24 +434,28 @@ void client_established(struct client *c)
     join_channel(c);
 }
 
+void client_uncount(struct client *c)
+{
+    char user[64], operation[96];
+    lookup_leave(c);
+    if (!c->is_counted)
+        return;
+    c->is_counted = false;
+    hub_count_down(c->hub, user_counter(c, user));
+    if (c->kind == WS_OPERATION)
+        hub_count_down(c->hub, operation_counter(c, operation));
+    metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, -1);
+    metrics_observe(METRIC_WS_CONNECTION_SECONDS, client_type(c), NULL,
+                    (double)(clock_monotonic_ms() - c->opened_ms) / 1000);
+}
+
 void client_gone(struct client *c)
 {
-    bool was_open = c->is_counted;
     wheel_take(&c->timer);
     channel_leave(&c->listener, clock_monotonic_ms());
     scan_abandon(c);
-    if (was_open) {
-        char user[64], operation[96];
-        hub_count_down(c->hub, user_counter(c, user));
-        if (c->kind == WS_OPERATION)
-            hub_count_down(c->hub, operation_counter(c, operation));
-        metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, -1);
-        metrics_observe(METRIC_WS_CONNECTION_SECONDS, client_type(c), NULL,
-                        (double)(clock_monotonic_ms() - c->opened_ms) / 1000);
-    }
-    c->is_counted = false;
+    client_uncount(c);
     c->state = CLIENT_GONE;
-    lookup_leave(c);
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;

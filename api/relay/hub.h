@@ -154,6 +154,8 @@ void client_checked(struct client *c, const struct event_id *end, bool is_final_
 /* Asks for the next page of its history if it waits for one. */
 void client_page_on(struct client *c);
 void client_timer(struct wheel_entry *e, void *hub);
+/* It counts no more, here and in the registry, though its end of the connection may not be closed yet. */
+void client_uncount(struct client *c);
 /* Lets it go, now. */
 void client_dismiss(struct client *c);
 

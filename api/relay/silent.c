@@ -5,6 +5,8 @@
 #include "common/log.h"
 #include "common/metrics.h"
 
+enum { TICKS_MS = 100 }; /* the kernel's clock ticks more coarsely than ours */
+
 void silent_ask(struct hub *hub, int64_t user_id)
 {
     struct silence *s = &hub->silence;
@@ -42,14 +44,14 @@ static void check(struct client *c, int64_t now_ms)
 {
     if (c->asked_ms == 0 || now_ms - c->asked_ms < SILENT_AFTER_MS)
         return;
-    bool is_alive = c->heard_ms >= c->asked_ms;
-    bool was_talking = c->has_ponged;
+    bool is_alive = c->heard_ms >= c->asked_ms || (!c->has_ponged && !wire_is_unheard(c, SILENT_AFTER_MS - TICKS_MS));
     c->asked_ms = 0;
-    if (is_alive || c->state >= CLIENT_CLOSING || (!was_talking && !wire_is_unheard(c, SILENT_AFTER_MS)))
+    if (is_alive || c->state >= CLIENT_CLOSING)
         return;
     log_info("websocket_silent", log_int("user", c->user_id));
     metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "silent", 1);
     c->state = CLIENT_CLOSING;
+    client_uncount(c);
     wire_cut(c, true);
 }
 
