@@ -88,6 +88,8 @@ bool client_deliver(struct client *c, struct frame *f)
         begin_anew(c);
         return false;
     case REPLAY_HOLD:
+        c->hub->tally.events_held++;
+        return false;
     case REPLAY_SKIP:
         return false;
     }
@@ -126,6 +128,7 @@ static void release_held(struct client *c)
 
 static void send_truncated(struct client *c)
 {
+    c->hub->tally.histories_truncated++;
     char now[28];
     clock_iso(now);
     scoped_text json = {0};
@@ -193,9 +196,11 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
         struct frame *rendered = frame_rendered(f, c->format);
         if (rendered)
             client_push(c, rendered); /* a page is bounded, and the next one waits until this one left */
+        c->hub->tally.events_replayed++;
     }
     if (replay_page_end(&c->replay, page)) {
         c->is_position_known = true;
+        c->hub->tally.replays++;
         release_held(c);
     } else {
         c->wants_page = true;

@@ -34,6 +34,7 @@ enum {
 struct adoption {
     struct adoption *next;
     int fd;
+    const char *refusal;
     size_t len;
     char head[];
 };
@@ -72,6 +73,15 @@ static bool socket_write(struct client *c, const unsigned char *bytes, size_t le
 static void socket_want_write(struct client *c)
 {
     lws_callback_on_writable(c->wire);
+}
+
+static bool socket_is_unheard(const struct client *c, int64_t for_ms)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return false;
+    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
 }
 
 static void socket_cut(struct client *c, bool is_hard)
@@ -150,7 +160,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
         receive(wsi, c, in, len);
         return 0;
     case LWS_CALLBACK_RECEIVE_PONG:
-        client_heard(c);
+        client_ponged(c);
         return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
         client_writeable(c);
@@ -193,15 +203,19 @@ static void answer_http(int fd, enum status s, const char *detail)
 }
 
 /* What is known before anybody is asked. */
-static const char *refusal_of(const struct lane *r, const struct ws_head *head)
+static const char *refusal_of(const struct lane *r, const struct ws_head *head, const char **out_why)
 {
     const struct settings *s = r->hub.settings;
+    *out_why = "unknown_endpoint";
     if (head->kind == WS_UNKNOWN)
         return "there is no such WebSocket endpoint";
+    *out_why = "origin";
     if (!ws_origin_is_allowed(s->cors_origins, head->origin, head->host))
         return "this origin is not allowed";
+    *out_why = "instance_limit";
     if (r->hub.shared->client_count > s->ws_max_total)
         return "too many connections to this server";
+    *out_why = NULL;
     return NULL;
 }
 
@@ -248,6 +262,7 @@ static const struct wire_ops websocket_wire = {
     .write = socket_write,
     .want_write = socket_want_write,
     .cut = socket_cut,
+    .is_unheard = socket_is_unheard,
     .goodbye = frame_close,
 };
 
@@ -269,7 +284,11 @@ static void adopt(struct lane *r, struct adoption *a)
     c->kind = c->head.kind;
     c->format = c->head.is_flat ? FRAME_FLAT : FRAME_WS;
     memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
-    c->refusal = refusal_of(r, &c->head);
+    c->refusal = refusal_of(r, &c->head, &c->answer.why);
+    if (a->refusal) {
+        c->refusal = a->refusal;
+        c->answer.why = "address_rate";
+    }
     text_append(&c->early, a->head + c->head.head_len, a->len - c->head.head_len);
     client_begin(c);
 }
@@ -284,12 +303,12 @@ static struct adoption *take_adoptions(struct lane *r)
     return list;
 }
 
-void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len)
+void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len, const char *refusal)
 {
     atomic_fetch_add(&r->client_count, 1);
     atomic_fetch_add(&r->hub.shared->client_count, 1);
     struct adoption *a = must_malloc(sizeof *a + head_len);
-    *a = (struct adoption){.fd = fd, .len = head_len};
+    *a = (struct adoption){.fd = fd, .refusal = refusal, .len = head_len};
     memcpy(a->head, head, head_len);
     pthread_mutex_lock(&r->lock);
     *r->last_adoption = a;
