@@ -4,9 +4,8 @@
  * to lws_write() as raw bytes (LWS_WRITE_HTTP), so that one buffer serves all connections and many frames go in one
  * write; parts that the socket does not take are kept, in order, by libwebsockets, so its own control frames never land
  * inside one of ours. */
-#include "api/relay/relay.h"
+#include "api/relay/lane.h"
 
-#include "api/relay/hub.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -28,10 +27,7 @@ enum {
     RECEIVE_BYTES = 1024,
     HANDSHAKE_BYTES = 16 << 10, /* room for the echo of a long token */
     HEAD_BYTES = 1024,          /* of the rewritten head */
-    FILES_BESIDE_SOCKETS = 4096,
-    MOST_FILES = 1 << 20, /* libwebsockets keeps tables of this size */
-    OVER_LIMIT = 256,     /* connections that are told of the limit; more are cut */
-    DRAIN_GRACE_MS = 2500,
+    OVER_LIMIT = 256,           /* connections that are told of the limit; more are cut */
     LEAVE_GRACE_MS = 200,
 };
 
@@ -43,7 +39,7 @@ struct adoption {
     char head[];
 };
 
-struct relay {
+struct lane {
     struct hub hub;
     uv_loop_t loop;
     struct lws_context *context;
@@ -56,35 +52,31 @@ struct relay {
     pthread_t thread;
     bool is_running;
     pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t is_empty;
     struct adoption *adoptions, **last_adoption;
     int drain_spread_ms; /* -1 = no drain asked for */
     bool should_stop;
-    _Atomic int client_count;
+    _Atomic int client_count; /* those that wait to be adopted included */
 };
 
 /* ---- what client.c asks for ---- */
 
-bool wire_is_busy(const struct client *c)
+static bool socket_is_busy(const struct client *c)
 {
-    return !c->wire || lws_partial_buffered(c->wire);
+    return lws_partial_buffered(c->wire);
 }
 
-bool wire_write(struct client *c, const unsigned char *bytes, size_t len)
+static bool socket_write(struct client *c, const unsigned char *bytes, size_t len)
 {
     return lws_write(c->wire, (unsigned char *)bytes, len, LWS_WRITE_HTTP) >= 0;
 }
 
-void wire_want_write(struct client *c)
+static void socket_want_write(struct client *c)
 {
-    if (c->wire)
-        lws_callback_on_writable(c->wire);
+    lws_callback_on_writable(c->wire);
 }
 
-void wire_cut(struct client *c, bool is_hard)
+static void socket_cut(struct client *c, bool is_hard)
 {
-    if (!c->wire)
-        return;
     if (is_hard) {
         struct linger linger = {.l_onoff = 1, .l_linger = 0};
         setsockopt(lws_get_socket_fd(c->wire), SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
@@ -92,11 +84,11 @@ void wire_cut(struct client *c, bool is_hard)
     lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 }
 
-bool wire_is_unheard(const struct client *c, int64_t for_ms)
+static bool socket_is_unheard(const struct client *c, int64_t for_ms)
 {
     struct tcp_info info;
     socklen_t len = sizeof info;
-    if (!c->wire || getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+    if (getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
         return false;
     return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
 }
@@ -122,20 +114,27 @@ static void receive(struct lws *wsi, struct client *c, const char *bytes, size_t
     client_receive(c, bytes, len, lws_is_first_fragment(wsi), is_final, lws_frame_is_binary(wsi));
 }
 
-static struct relay *relay_of(const struct client *c)
+static struct lane *lane_of(const struct client *c)
 {
-    return (struct relay *)((char *)c->hub - offsetof(struct relay, hub));
+    return (struct lane *)((char *)c->hub - offsetof(struct lane, hub));
+}
+
+static void count_down(struct lane *r)
+{
+    struct shared *shared = r->hub.shared;
+    atomic_fetch_sub(&r->client_count, 1);
+    if (atomic_fetch_sub(&shared->client_count, 1) > 1)
+        return;
+    pthread_mutex_lock(&shared->lock);
+    pthread_cond_broadcast(&shared->is_empty);
+    pthread_mutex_unlock(&shared->lock);
 }
 
 static void let_go(struct client *c)
 {
-    struct relay *r = relay_of(c);
+    struct lane *r = lane_of(c);
     client_gone(c);
-    if (atomic_fetch_sub(&r->client_count, 1) > 1)
-        return;
-    pthread_mutex_lock(&r->lock);
-    pthread_cond_broadcast(&r->is_empty);
-    pthread_mutex_unlock(&r->lock);
+    count_down(r);
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unused, void *in, size_t len)
@@ -143,7 +142,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
     (void)unused;
     struct client *c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
     if (reason == LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED) {
-        struct relay *r = lws_context_user(lws_get_context(wsi));
+        struct lane *r = lws_context_user(lws_get_context(wsi));
         lws_set_opaque_user_data(wsi, r->adopting);
         r->adopting->wire = wsi;
         r->adopting = NULL;
@@ -204,7 +203,7 @@ static void answer_http(int fd, enum status s, const char *detail)
 }
 
 /* What is known before anybody is asked. */
-static const char *refusal_of(const struct relay *r, const struct ws_head *head, const char **out_why)
+static const char *refusal_of(const struct lane *r, const struct ws_head *head, const char **out_why)
 {
     const struct settings *s = r->hub.settings;
     *out_why = "unknown_endpoint";
@@ -214,7 +213,7 @@ static const char *refusal_of(const struct relay *r, const struct ws_head *head,
     if (!ws_origin_is_allowed(s->cors_origins, head->origin, head->host))
         return "this origin is not allowed";
     *out_why = "instance_limit";
-    if (r->hub.client_count > s->ws_max_total)
+    if (r->hub.shared->client_count > s->ws_max_total)
         return "too many connections to this server";
     *out_why = NULL;
     return NULL;
@@ -229,16 +228,16 @@ static void prepare(int fd)
         fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
-void wire_drop(struct client *c)
+static void socket_drop(struct client *c)
 {
     shut(c->fd);
     c->fd = -1;
     let_go(c);
 }
 
-void wire_open(struct client *c)
+static void socket_open(struct client *c)
 {
-    struct relay *r = relay_of(c);
+    struct lane *r = lane_of(c);
     int fd = c->fd;
     scoped_text head = {0};
     ws_head_rewrite(&head, &c->head);
@@ -256,14 +255,25 @@ void wire_open(struct client *c)
     client_unref(c);
 }
 
-static void adopt(struct relay *r, struct adoption *a)
+static const struct wire_ops websocket_wire = {
+    .open = socket_open,
+    .drop = socket_drop,
+    .is_busy = socket_is_busy,
+    .write = socket_write,
+    .want_write = socket_want_write,
+    .cut = socket_cut,
+    .is_unheard = socket_is_unheard,
+    .goodbye = frame_close,
+};
+
+static void adopt(struct lane *r, struct adoption *a)
 {
-    if (r->hub.is_draining || r->hub.client_count >= r->hub.settings->ws_max_total + OVER_LIMIT) {
+    if (r->hub.is_draining || r->hub.shared->client_count > r->hub.settings->ws_max_total + OVER_LIMIT) {
         shut(a->fd);
+        count_down(r);
         return;
     }
-    struct client *c = client_new(&r->hub);
-    atomic_fetch_add(&r->client_count, 1);
+    struct client *c = client_new(&r->hub, &websocket_wire);
     enum status s = ws_head_parse(&c->head_scope, a->head, a->len, &c->head);
     if (s != STATUS_OK) {
         answer_http(a->fd, s, c->head_scope.problem_text);
@@ -272,7 +282,7 @@ static void adopt(struct relay *r, struct adoption *a)
     }
     c->fd = a->fd;
     c->kind = c->head.kind;
-    c->is_flat = c->head.is_flat;
+    c->format = c->head.is_flat ? FRAME_FLAT : FRAME_WS;
     memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
     c->refusal = refusal_of(r, &c->head, &c->answer.why);
     if (a->refusal) {
@@ -283,7 +293,7 @@ static void adopt(struct relay *r, struct adoption *a)
     client_begin(c);
 }
 
-static struct adoption *take_adoptions(struct relay *r)
+static struct adoption *take_adoptions(struct lane *r)
 {
     pthread_mutex_lock(&r->lock);
     struct adoption *list = r->adoptions;
@@ -293,8 +303,10 @@ static struct adoption *take_adoptions(struct relay *r)
     return list;
 }
 
-void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, const char *refusal)
+void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len, const char *refusal)
 {
+    atomic_fetch_add(&r->client_count, 1);
+    atomic_fetch_add(&r->hub.shared->client_count, 1);
     struct adoption *a = must_malloc(sizeof *a + head_len);
     *a = (struct adoption){.fd = fd, .refusal = refusal, .len = head_len};
     memcpy(a->head, head, head_len);
@@ -309,7 +321,7 @@ void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, con
 
 static void on_wake(uv_async_t *wake)
 {
-    struct relay *r = wake->data;
+    struct lane *r = wake->data;
     for (struct adoption *a = take_adoptions(r), *next; a; a = next) {
         next = a->next;
         adopt(r, a);
@@ -325,7 +337,7 @@ static void on_wake(uv_async_t *wake)
         uv_stop(&r->loop);
 }
 
-static void close_rest(struct relay *r)
+static void close_rest(struct lane *r)
 {
     for (struct client *c = r->hub.clients; c; c = c->next) {
         if (c->wire)
@@ -336,7 +348,7 @@ static void close_rest(struct relay *r)
 /* libwebsockets on a loop of ours is destroyed in two steps, with the loop running between them. */
 static void *run(void *context)
 {
-    struct relay *r = context;
+    struct lane *r = context;
     uv_run(&r->loop, UV_RUN_DEFAULT);
     r->hub.is_draining = true;
     close_rest(r);
@@ -358,28 +370,15 @@ static void note_library(int level, const char *line)
     log_debug("libwebsockets", log_text("line", line));
 }
 
-/* One descriptor a connection, and libwebsockets sizes its tables by the limit. */
-static void raise_file_limit(const struct settings *s)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    rlim_t wanted = (rlim_t)s->ws_max_total + FILES_BESIDE_SOCKETS;
-    if (limit.rlim_cur > wanted)
-        wanted = limit.rlim_cur;
-    if (wanted > limit.rlim_max)
-        wanted = limit.rlim_max;
-    if (wanted > MOST_FILES)
-        wanted = MOST_FILES;
-    limit.rlim_cur = wanted;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        log_warning("file_limit", log_text("problem", strerror(errno)));
-}
-
-static enum status create_context(struct scope *sc, struct relay *r)
+static enum status create_context(struct scope *sc, struct lane *r)
 {
     void *loops[] = {&r->loop};
-    r->protocols[0] = (struct lws_protocols){.name = "opstream", .callback = on_event, .rx_buffer_size = RECEIVE_BYTES};
+    r->protocols[0] = (struct lws_protocols){
+        .name = "opstream",
+        .callback = on_event,
+        .rx_buffer_size = RECEIVE_BYTES,
+        .tx_packet_size = WRITE_BYTES, /* else one send takes no more than rx_buffer_size, and the rest is copied */
+    };
     r->info = (struct lws_context_creation_info){
         .port = CONTEXT_PORT_NO_LISTEN,
         .protocols = r->protocols,
@@ -398,74 +397,64 @@ static enum status create_context(struct scope *sc, struct relay *r)
     return r->vhost ? STATUS_OK : fail(sc, STATUS_INTERNAL, "libwebsockets has no default host");
 }
 
-static enum status start_loop(struct scope *sc, struct relay *r, struct api *api)
+enum status lane_new(struct scope *sc, struct api *api, struct shared *shared, int number, struct lane **out)
 {
-    r->wake.data = r;
-    if (uv_async_init(&r->loop, &r->wake, on_wake) != 0)
-        return fail(sc, STATUS_INTERNAL, "the relay's loop cannot be woken");
-    enum status s = create_context(sc, r);
-    if (s == STATUS_OK)
-        s = hub_init(sc, &r->hub, &r->loop, api);
-    if (s == STATUS_OK && pthread_create(&r->thread, NULL, run, r) != 0)
-        s = fail(sc, STATUS_INTERNAL, "the relay's thread cannot be started");
-    r->is_running = s == STATUS_OK;
-    return s;
-}
-
-enum status relay_start(struct scope *sc, struct api *api, struct relay **out)
-{
-    raise_file_limit(api->settings);
-    struct relay *r = must_calloc(1, sizeof *r);
+    struct lane *r = must_calloc(1, sizeof *r);
+    *out = r;
+    r->hub = (struct hub){.api = api, .settings = api->settings, .loop = &r->loop, .shared = shared, .lane = number};
     r->last_adoption = &r->adoptions;
     r->drain_spread_ms = -1;
+    r->wake.data = r;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->is_empty, &attr);
-    pthread_condattr_destroy(&attr);
-    if (uv_loop_init(&r->loop) != 0) {
-        free(r);
+    if (uv_loop_init(&r->loop) != 0)
         return fail(sc, STATUS_INTERNAL, "no event loop for the relay");
-    }
-    enum status s = start_loop(sc, r, api);
-    if (s == STATUS_OK)
-        *out = r;
-    return s; /* a start that fails ends the process: what it left is not taken apart */
+    if (uv_async_init(&r->loop, &r->wake, on_wake) != 0)
+        return fail(sc, STATUS_INTERNAL, "the relay's loop cannot be woken");
+    return create_context(sc, r);
 }
 
-const char *relay_trouble(const struct relay *r)
+uv_loop_t *lane_loop(struct lane *r)
 {
-    return r->hub.is_subscribed ? NULL : "the relay's Redis subscription is away";
+    return &r->loop;
 }
 
-int relay_connections(const struct relay *r)
+enum status lane_prepare(struct scope *sc, struct lane *r)
+{
+    return hub_init(sc, &r->hub);
+}
+
+enum status lane_start(struct scope *sc, struct lane *r)
+{
+    r->is_running = pthread_create(&r->thread, NULL, run, r) == 0;
+    return r->is_running ? STATUS_OK : fail(sc, STATUS_INTERNAL, "the relay's thread cannot be started");
+}
+
+int lane_connections(const struct lane *r)
 {
     return r->client_count;
 }
 
-void relay_drain(struct relay *r, int spread_ms)
+void lane_drain(struct lane *r, int spread_ms)
 {
-    const struct timespec until = clock_in_ms(spread_ms + DRAIN_GRACE_MS);
     pthread_mutex_lock(&r->lock);
     r->drain_spread_ms = spread_ms;
-    uv_async_send(&r->wake);
-    while (r->client_count > 0 && pthread_cond_timedwait(&r->is_empty, &r->lock, &until) == 0)
-        continue;
     pthread_mutex_unlock(&r->lock);
+    uv_async_send(&r->wake);
 }
 
-void relay_free(struct relay *r)
+void lane_stop(struct lane *r)
 {
-    if (!r)
+    if (!r->is_running)
         return;
-    if (r->is_running) {
-        pthread_mutex_lock(&r->lock);
-        r->should_stop = true;
-        pthread_mutex_unlock(&r->lock);
-        uv_async_send(&r->wake);
-        pthread_join(r->thread, NULL);
-    }
+    pthread_mutex_lock(&r->lock);
+    r->should_stop = true;
+    pthread_mutex_unlock(&r->lock);
+    uv_async_send(&r->wake);
+    pthread_join(r->thread, NULL);
+}
+
+void lane_free(struct lane *r)
+{
     for (struct adoption *a = r->adoptions, *next; a; a = next) {
         next = a->next;
         shut(a->fd);
@@ -474,6 +463,5 @@ void relay_free(struct relay *r)
     hub_done(&r->hub);
     uv_loop_close(&r->loop);
     pthread_mutex_destroy(&r->lock);
-    pthread_cond_destroy(&r->is_empty);
     free(r);
 }

@@ -89,7 +89,7 @@ static void hand_on(enum metric m, int64_t *count)
 void tally_tell(struct tally *t)
 {
     hand_on(METRIC_WS_BYTES, &t->bytes_sent);
-    hand_on(METRIC_WS_DELIVERIES_FAILED, &t->deliveries_failed);
+    hand_on(METRIC_WS_WRITES_FAILED, &t->writes_failed);
     hand_on(METRIC_WS_SLOW_READERS, &t->slow_readers);
     hand_on(METRIC_WS_PROGRESS_DROPPED, &t->progress_dropped);
     hand_on(METRIC_WS_EVENTS_HELD, &t->events_held);

@@ -34,7 +34,7 @@ static void ask_all(struct hub *hub, int64_t now_ms)
             continue;
         c->asked_ms = now_ms;
         if (!wire_is_busy(c) && c->queue_count == 0)
-            client_send(c, hub->heartbeat); /* else what waits asks as well */
+            client_send(c, hub->heartbeats[c->format]); /* else what waits asks as well */
     }
     hub->silence.asked_count = 0;
     hub->silence.check_until_ms = now_ms + 2 * SILENT_AFTER_MS;

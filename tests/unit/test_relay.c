@@ -285,16 +285,16 @@ static void a_flat_document_is_two_frames_and_a_stage_is_none(void **state)
 {
     (void)state;
     struct frame *f = event("00000000000000aa", 7, "document_processed");
-    const struct frame *flat = frame_rendered(f, true);
+    const struct frame *flat = frame_rendered(f, FRAME_FLAT);
     assert_non_null(flat);
     assert_non_null(memmem(flat->bytes, flat->len, "file_processing", 15));
     assert_non_null(memmem(flat->bytes, flat->len, "file_completed", 14));
     assert_null(memmem(flat->bytes, flat->len, "\"data\"", 6));
-    assert_ptr_equal(frame_rendered(f, false), f);
+    assert_ptr_equal(frame_rendered(f, FRAME_WS), f);
     frame_unref(f);
     const char *stage = "{\"id\":\"00000000000000aa-8-0\",\"type\":\"staging_created\",\"data\":{}}";
     f = frame_event(stage, strlen(stage), NULL);
-    assert_null(frame_rendered(f, true));
+    assert_null(frame_rendered(f, FRAME_FLAT));
     frame_unref(f);
 }
 
