@@ -109,6 +109,8 @@ void client_uncount(struct client *c)
     hub_count_down(c->hub, user_counter(c, user));
     if (c->kind == WS_OPERATION)
         hub_count_down(c->hub, operation_counter(c, operation));
+    if (c->opened_ms == 0)
+        return; /* it waits for something else than events, and is counted for its user alone */
     metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, -1);
     metrics_observe(METRIC_WS_CONNECTION_SECONDS, client_type(c), NULL,
                     (double)(clock_monotonic_ms() - c->opened_ms) / 1000);

@@ -23,9 +23,8 @@ static bool count_message(struct client *c, int cost)
     if (strcasecmp(s->rate_limits, "off") == 0)
         return true;
     struct rate rate = rate_of(s->ws_messages_per_second, 1000000);
-    rate.burst *= MESSAGE_BURST_SECONDS;
+    rate.burst = rate.burst * MESSAGE_BURST_SECONDS / cost;
     rate.interval_us *= cost;
-    rate.burst /= cost;
     if (rate_step(&rate, clock_monotonic_us(), &c->message_tat_us) == 0)
         return true;
     if (c->state < CLIENT_CLOSING) {
@@ -39,7 +38,7 @@ void client_ponged(struct client *c)
 {
     c->has_ponged = true;
     client_heard(c);
-    count_message(c, 1);
+    (void)count_message(c, 1);
 }
 
 static void answer_ping(struct client *c)

@@ -3,7 +3,6 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/metrics.h"
 
 #include <string.h>
 
@@ -106,7 +105,7 @@ static bool write_out(struct client *c, const unsigned char *bytes, size_t len)
     c->hub->tally.bytes_sent += (int64_t)len;
     if (wire_write(c, bytes, len))
         return true;
-    c->hub->tally.deliveries_failed++;
+    c->hub->tally.writes_failed++;
     c->state = CLIENT_CLOSING;
     wire_cut(c, true);
     return false;

@@ -118,6 +118,7 @@ static void flush(struct channel *channel)
 void fanout_add(struct hub *hub, struct channel *channel, struct frame *f)
 {
     struct batch *b = &channel->batch;
+    tally_queued(&hub->tally);
     if (b->count == 0) {
         channel->next_full = hub->full;
         hub->full = channel;

@@ -2,7 +2,6 @@
 
 #include "api/relay/table.h"
 #include "common/log.h"
-#include "common/metrics.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -49,7 +48,7 @@ struct entry {
 
 struct feed {
     struct subscriber *subscriber;
-    char *channel; /* its own: what comes there is for all ports */
+    const char *own; /* its channel */
     struct table entries;
     struct port ports[FEED_PORTS];
     int port_count;
@@ -247,7 +246,6 @@ static void on_up(void *context)
 {
     struct feed *f = context;
     f->is_up = true;
-    metrics_set(METRIC_WS_SUBSCRIBED, NULL, NULL, 1);
     for (int i = 0; i < f->port_count; i++)
         tell(&f->ports[i], NOTE_UP, "", NULL, 0);
 }
@@ -261,7 +259,6 @@ static void on_lost(void *context)
 {
     struct feed *f = context;
     f->is_up = false;
-    metrics_set(METRIC_WS_SUBSCRIBED, NULL, NULL, 0);
     table_each(&f->entries, forget_entry, f);
     for (int i = 0; i < f->port_count; i++)
         tell(&f->ports[i], NOTE_LOST, "", NULL, 0);
@@ -292,7 +289,7 @@ static void on_message(void *context, const char *name, const char *bytes, size_
 {
     struct feed *f = context;
     const struct entry *e = find(f, name);
-    if (strcmp(name, f->channel) == 0)
+    if (strcmp(name, f->own) == 0)
         tell_wanting(f, ~0u, NOTE_MESSAGE, name, bytes, len);
     else if (e)
         tell_wanting(f, e->wanted, NOTE_MESSAGE, name, bytes, len);
@@ -352,7 +349,7 @@ enum status feed_new(struct scope *sc, uv_loop_t *loop, const struct redis_addre
     struct feed *f = must_calloc(1, sizeof *f);
     struct subscriber_events events = {f, on_up, on_lost, on_subscribed, on_unsubscribed, on_message};
     f->tick.data = f;
-    f->channel = must_strdup(channel);
+    f->own = channel;
     enum status s = open_inbox(sc, &f->inbox, loop, on_feed_wake, f);
     if (s == STATUS_OK && uv_timer_init(loop, &f->tick) != 0)
         s = fail(sc, STATUS_INTERNAL, "the relay's loop takes no timer");
@@ -395,7 +392,6 @@ void feed_free(struct feed *f)
     if (!f)
         return;
     subscriber_free(f->subscriber);
-    free(f->channel);
     table_each(&f->entries, forget_entry, f);
     table_done(&f->entries);
     pthread_mutex_destroy(&f->inbox.lock);

@@ -54,15 +54,14 @@ static int is_operation(const char *counter)
     return strncmp(counter, "operation:", 10) == 0;
 }
 
-static bool count_up(struct shared *shared, const char *name, int64_t most)
+static bool count_up(struct table *counters, const char *name, int64_t most)
 {
-    struct counter *counter = (struct counter *)table_find(&shared->counters, name);
+    struct counter *counter = (struct counter *)table_find(counters, name);
     if (most <= (counter ? counter->count : 0))
         return false;
     if (!counter) {
         counter = must_calloc(1, sizeof *counter);
-        table_add(&shared->counters, &counter->node, name);
-        shared->watched_operations += is_operation(name);
+        table_add(counters, &counter->node, name);
     }
     counter->count++;
     return true;
@@ -71,7 +70,9 @@ static bool count_up(struct shared *shared, const char *name, int64_t most)
 bool hub_count_up(struct hub *hub, const char *name, int64_t most)
 {
     pthread_mutex_lock(&hub->shared->lock);
-    bool has_room = count_up(hub->shared, name, most);
+    bool has_room = count_up(&hub->shared->counters, name, most);
+    if (has_room && ((struct counter *)table_find(&hub->shared->counters, name))->count == 1)
+        hub->tally.watched_operations += is_operation(name);
     pthread_mutex_unlock(&hub->shared->lock);
     return has_room;
 }
@@ -83,7 +84,7 @@ void hub_count_down(struct hub *hub, const char *name)
     if (counter && --counter->count <= 0) {
         table_remove(&hub->shared->counters, &counter->node);
         free(counter);
-        hub->shared->watched_operations -= is_operation(name);
+        hub->tally.watched_operations -= is_operation(name);
     }
     pthread_mutex_unlock(&hub->shared->lock);
 }
@@ -110,13 +111,13 @@ static void flush_dirty(struct hub *hub)
             client_flush(c);
         client_unref(c);
     }
-    tally_written(&hub->tally);
 }
 
 static void on_check(uv_check_t *check)
 {
     fanout_flush(check->data);
     flush_dirty(check->data);
+    tally_written(&((struct hub *)check->data)->tally);
 }
 
 /* ---- the subscription ---- */
@@ -212,21 +213,13 @@ static void settle_check(struct table_node *node, void *context)
         client_checked(client_of(l), &channel->end, true);
 }
 
-static void tell_watched(struct shared *shared)
-{
-    pthread_mutex_lock(&shared->lock);
-    int count = shared->watched_operations;
-    pthread_mutex_unlock(&shared->lock);
-    metrics_set(METRIC_WS_WATCHED_OPERATIONS, NULL, NULL, count);
-}
-
 static void each_second(struct hub *hub, int64_t now)
 {
     tally_tell(&hub->tally);
     channels_tidy(&hub->channels, now);
     table_each(&hub->channels.table, settle_check, &now);
     if (hub->lane == 0)
-        tell_watched(hub->shared);
+        metrics_set(METRIC_WS_SUBSCRIBED, NULL, NULL, feed_is_up(hub->shared->feed) ? 1 : 0);
     if (hub->lane == 0 && now / 1000 % PULSE_SECONDS == 0)
         lookup_pulse(hub, hub->shared->own_channel);
     table_each(&hub->channels.table, check_channel, hub);
@@ -274,8 +267,8 @@ enum status hub_init(struct scope *sc, struct hub *hub)
     for (int i = 0; i < FRAME_FORMATS; i++)
         hub->heartbeats[i] = frame_heartbeat(i);
     hub->pong = frame_text(pong, sizeof pong - 1);
-    hub->openings = openings_new();
     hub->scratch = must_malloc(WRITE_BYTES);
+    hub->openings = openings_new();
     int64_t now = clock_monotonic_ms();
     hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
     wheel_init(&hub->wheel, now);

@@ -29,8 +29,8 @@ enum client_state {
     CLIENT_GONE,
 };
 
-struct scan;
 struct openings;
+struct scan;
 struct client;
 
 struct open_answer {
@@ -55,7 +55,8 @@ struct wire_ops {
     void (*want_write)(struct client *c);
     /* Closes without a goodbye, soon; `is_hard`: what the kernel still holds is thrown away. */
     void (*cut)(struct client *c, bool is_hard);
-    /* True when the other end has acknowledged nothing of what was sent for so long: its network is gone. */
+    /* True when the other end has acknowledged nothing of what was sent for so long: its network is gone. NULL = not
+     * known. */
     bool (*is_unheard)(const struct client *c, int64_t for_ms);
     /* The last thing that is written; what comes after is the wire's. */
     struct frame *(*goodbye)(int code, const char *reason);
@@ -119,8 +120,7 @@ struct shared {
     _Atomic int64_t last_number; /* of the connections */
     pthread_mutex_t lock;        /* guards what follows, and client_count's falling to 0 */
     pthread_cond_t is_empty;
-    struct table counters;  /* of the limits of this instance */
-    int watched_operations; /* on one of which somebody is */
+    struct table counters; /* of the limits of this instance */
 };
 
 struct hub {
@@ -173,15 +173,15 @@ static inline void wire_want_write(struct client *c)
         c->ops->want_write(c);
 }
 
-static inline bool wire_is_unheard(const struct client *c, int64_t for_ms)
-{
-    return c->wire && c->ops->is_unheard(c, for_ms);
-}
-
 static inline void wire_cut(struct client *c, bool is_hard)
 {
     if (c->wire)
         c->ops->cut(c, is_hard);
+}
+
+static inline bool wire_is_unheard(const struct client *c, int64_t for_ms)
+{
+    return c->wire && c->ops->is_unheard && c->ops->is_unheard(c, for_ms);
 }
 
 /* client.c */
@@ -191,12 +191,12 @@ void client_unref(struct client *c);
 /* Counts it for the limits of this instance alone, which hold when Redis is away too. NULL, or why it is one too many.
  */
 const char *client_count(struct client *c);
-/* Of its operation, or of its kind of socket: a label. */
-const char *client_type(const struct client *c);
-/* It counts no more, here and in the registry, though its end of the connection may not be closed yet. */
-void client_uncount(struct client *c);
 /* Says goodbye with a code, and is cut when the client does not answer in time. */
 void client_close(struct client *c, int code, const char *reason);
+/* It counts no more, here and in the registry, though its end of the connection may not be closed yet. */
+void client_uncount(struct client *c);
+/* Of its operation, or of its kind of socket: a label. */
+const char *client_type(const struct client *c);
 /* Lets it go, now. */
 void client_dismiss(struct client *c);
 void client_gone(struct client *c);

@@ -6,6 +6,7 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -66,9 +67,10 @@ static enum status start_feed(struct scope *sc, struct relay *r, struct api *api
     struct redis *names = redis_new(
         &(struct redis_options){.url = api->settings->redis_url, .prefix = api->settings->redis_prefix});
     struct redis_address address = redis_address(names);
-    r->shared.names = names; /* the address lies in it */
     r->shared.own_channel = must_strdup(redis_key(sc, names, REGISTRY_INSTANCE_CHANNEL, api->instance_id));
-    return feed_new(sc, lane_loop(r->lanes[0]), &address, r->shared.own_channel, &r->shared.feed);
+    enum status s = feed_new(sc, lane_loop(r->lanes[0]), &address, r->shared.own_channel, &r->shared.feed);
+    r->shared.names = names; /* the address lies in it */
+    return s;
 }
 
 enum status relay_start(struct scope *sc, struct api *api, struct relay **out)

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -352,7 +353,7 @@ bool lookup_open(struct client *c)
         .wants_end = c->kind == WS_OPERATIONS && !(c->head.last_id && *c->head.last_id),
         .is_again = c->was_held,
         .token = c->head.token ? must_strdup(c->head.token) : NULL,
-        .number = ++hub->shared->last_number,
+        .number = atomic_fetch_add(&hub->shared->last_number, 1) + 1,
     };
     memcpy(o->target, c->target, sizeof o->target);
     if (c->kind == WS_OPERATION)

@@ -75,15 +75,6 @@ static void socket_want_write(struct client *c)
     lws_callback_on_writable(c->wire);
 }
 
-static bool socket_is_unheard(const struct client *c, int64_t for_ms)
-{
-    struct tcp_info info;
-    socklen_t len = sizeof info;
-    if (getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-        return false;
-    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
-}
-
 static void socket_cut(struct client *c, bool is_hard)
 {
     if (is_hard) {
@@ -91,6 +82,15 @@ static void socket_cut(struct client *c, bool is_hard)
         setsockopt(lws_get_socket_fd(c->wire), SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     }
     lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+}
+
+static bool socket_is_unheard(const struct client *c, int64_t for_ms)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return false;
+    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
 }
 
 /* ---- what libwebsockets tells ---- */

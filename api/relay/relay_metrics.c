@@ -89,13 +89,16 @@ static void hand_on(enum metric m, int64_t *count)
 void tally_tell(struct tally *t)
 {
     hand_on(METRIC_WS_BYTES, &t->bytes_sent);
-    hand_on(METRIC_WS_DELIVERIES_FAILED, &t->deliveries_failed);
+    hand_on(METRIC_WS_WRITES_FAILED, &t->writes_failed);
     hand_on(METRIC_WS_SLOW_READERS, &t->slow_readers);
     hand_on(METRIC_WS_PROGRESS_DROPPED, &t->progress_dropped);
     hand_on(METRIC_WS_EVENTS_HELD, &t->events_held);
     hand_on(METRIC_WS_REPLAYS, &t->replays);
     hand_on(METRIC_WS_EVENTS_REPLAYED, &t->events_replayed);
     hand_on(METRIC_WS_TRUNCATED, &t->histories_truncated);
+    int64_t change = t->watched_operations - t->told_watched_operations; /* several loops add up */
+    t->told_watched_operations = t->watched_operations;
+    hand_on(METRIC_WS_WATCHED_OPERATIONS, &change);
 }
 
 void tally_queued(struct tally *t)

@@ -7,9 +7,10 @@
 
 /* One loop's. */
 struct tally {
-    int64_t bytes_sent, deliveries_failed, slow_readers, progress_dropped;
+    int64_t bytes_sent, writes_failed, slow_readers, progress_dropped;
     int64_t events_held, replays, events_replayed, histories_truncated;
-    int64_t turn_began_us; /* the first frame of this turn was queued then; 0 = none */
+    int64_t watched_operations, told_watched_operations; /* on one of which somebody is, now and when last told */
+    int64_t turn_began_us;                               /* the first frame of this turn was queued then; 0 = none */
 };
 
 /* Hands the counts on and begins anew. Once a second and at the end. */

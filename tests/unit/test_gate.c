@@ -235,10 +235,16 @@ static void labels_come_from_our_own_lists(void **state)
 static void a_tally_is_handed_on_once(void **state)
 {
     (void)state;
-    struct tally t = {.bytes_sent = 100};
+    struct tally t = {.bytes_sent = 100, .watched_operations = 3};
     tally_tell(&t);
     tally_tell(&t);
     assert_true(has_line("websocket_sent_bytes_total 100\n"));
+    assert_true(has_line("websocket_watched_operations 3\n"));
+    struct tally other = {.watched_operations = 2};
+    tally_tell(&other);
+    t.watched_operations = 1;
+    tally_tell(&t);
+    assert_true(has_line("websocket_watched_operations 3\n"));
 }
 
 int main(void)
