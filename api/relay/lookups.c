@@ -180,6 +180,7 @@ struct page_job {
     struct job job;
     struct client *client;
     unsigned generation;
+    enum frame_format format;
     bool wants_state, is_explicit;
     char target[65];
     int64_t user_id;
@@ -227,6 +228,15 @@ static enum status read_state(struct scope *sc, struct page_job *j, struct looku
     return s;
 }
 
+/* These frames are for one client: what it takes to compress them is done here, and not on the loop. */
+static void render_ahead(struct page_job *j)
+{
+    for (int i = 0; i < j->page.count; i++)
+        frame_rendered(j->page.frames[i], j->format);
+    if (j->state)
+        frame_rendered(j->state, j->format);
+}
+
 static void run_page(struct job *job, struct lookup_tools *tools)
 {
     struct page_job *j = (struct page_job *)job;
@@ -242,6 +252,7 @@ static void run_page(struct job *job, struct lookup_tools *tools)
     if (j->status != STATUS_OK)
         log_debug("relay_page_failed", log_text("status", status_name(j->status)),
                   log_text("problem", sc.problem_text));
+    render_ahead(j);
     scope_done(&sc);
 }
 
@@ -264,6 +275,7 @@ bool lookup_page(struct client *c)
     j->job = (struct job){.run = run_page, .end = end_page};
     j->client = c;
     j->generation = c->replay.generation;
+    j->format = c->format;
     j->wants_state = c->needs_state;
     j->is_explicit = c->is_explicit;
     j->user_id = c->user_id;
