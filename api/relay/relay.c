@@ -82,13 +82,21 @@ static void socket_want_write(struct client *c)
     lws_callback_on_writable(c->wire);
 }
 
+/* libwebsockets looks at its timers when something happens on one of its sockets; on a quiet evening that may be half a
+ * minute away. */
+static void cut_soon(struct lws *wsi)
+{
+    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    lws_cancel_service(lws_get_context(wsi));
+}
+
 static void socket_cut(struct client *c, bool is_hard)
 {
     if (is_hard) {
         struct linger linger = {.l_onoff = 1, .l_linger = 0};
         setsockopt(lws_get_socket_fd(c->wire), SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     }
-    lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    cut_soon(c->wire);
 }
 
 /* ---- what libwebsockets tells ---- */
@@ -123,6 +131,7 @@ static void receive(struct lws *wsi, struct client *c, const char *bytes, size_t
  * no text. */
 static int answer_close(struct client *c, const unsigned char *payload, size_t len)
 {
+    client_flush(c); /* what was said before; with both closing at once that is our own close frame */
     if (c->state == CLIENT_CLOSING)
         return -1; /* the answer to our own is not answered again */
     int code = len >= 2 ? payload[0] << 8 | payload[1] : 0;
@@ -381,7 +390,7 @@ static void close_rest(struct relay *r)
 {
     for (struct client *c = r->hub.clients; c; c = c->next) {
         if (c->wire)
-            lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+            cut_soon(c->wire);
     }
 }
 
