@@ -109,6 +109,8 @@ def end_of(ws):
             ws.sock.shutdown(socket.SHUT_WR) # the server need not wait for more
             while more := ws.sock.recv(65536):
                 rest += more
+        except TimeoutError:
+            raise
         except OSError:
             pass # it is gone already
         assert rest == b"", "something followed the close frame"
@@ -164,7 +166,7 @@ def test_a_length_of_64_bits_with_its_first_bit_set_is_refused(ws):
     assert end_of(ws)[0] in (None, 1002)
 
 
-@pytest.mark.parametrize("size", [65537, 1 << 32, (1 << 63) - 1])
+@pytest.mark.parametrize("size", [65537, (1 << 63) - 1])
 def test_a_length_beyond_the_largest_message_closes_with_1009_once_that_much_came(ws, size):
     ws.sock.sendall(b"\x81\xff" + struct.pack(">Q", size) + b"\0\0\0\0" + b"x" * 65537)
     assert ws.end()[0] == 1009
