@@ -11,7 +11,7 @@ void client_page_on(struct client *c)
 {
     if (!c->wants_page || c->is_page_asked || c->state != CLIENT_OPEN)
         return;
-    if (!subscriber_is_up(c->hub->subscriber) && !c->needs_state)
+    if (!port_is_up(c->hub->port) && !c->needs_state)
         return; /* asked again when the channel is subscribed */
     if (c->queue_count > 0 || wire_is_busy(c)) {
         wire_want_write(c);
@@ -92,6 +92,18 @@ bool client_deliver(struct client *c, struct frame *f)
         return false;
     }
     return false;
+}
+
+bool client_takes_run(struct client *c, const struct event_id *first, const struct event_id *last)
+{
+    struct replay *r = &c->replay;
+    if (c->state != CLIENT_OPEN || !r->is_live ||
+        (r->position.epoch[0] && strcmp(r->position.epoch, first->epoch) != 0) ||
+        event_id_compare(first, &r->position) <= 0)
+        return false;
+    r->position = *last;
+    c->is_position_known = true;
+    return true;
 }
 
 /* What was held while pages were read. */

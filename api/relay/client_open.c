@@ -38,7 +38,7 @@ static void join_channel(struct client *c)
     } else {
         c->state = CLIENT_SUBSCRIBING;
         const struct channel *channel = channel_join(&c->hub->channels, name, &c->listener);
-        if (channel->state == CHANNEL_LIVE || !subscriber_is_up(c->hub->subscriber))
+        if (channel->state == CHANNEL_LIVE || !port_is_up(c->hub->port))
             client_subscribed(c);
     }
     scope_done(&sc);

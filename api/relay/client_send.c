@@ -100,6 +100,20 @@ void client_send(struct client *c, struct frame *f)
         cut_slow(c);
 }
 
+static bool write_out(struct client *c, const unsigned char *bytes, size_t len)
+{
+    if (wire_write(c, bytes, len))
+        return true;
+    c->state = CLIENT_CLOSING;
+    wire_cut(c, true);
+    return false;
+}
+
+void client_write(struct client *c, const unsigned char *bytes, size_t len)
+{
+    (void)write_out(c, bytes, len);
+}
+
 void client_flush(struct client *c)
 {
     while (c->wire && c->queue_count > 0 && !wire_is_busy(c)) {
@@ -118,7 +132,7 @@ void client_flush(struct client *c)
             len += f->len;
             count++;
         }
-        bool is_written = wire_write(c, bytes, len);
+        bool is_broken = !write_out(c, bytes, len);
         for (int i = 0; i < count; i++) {
             struct frame *f = c->queue[c->queue_first];
             c->pending_bytes -= f->len;
@@ -126,11 +140,8 @@ void client_flush(struct client *c)
             c->queue_count--;
             frame_unref(f);
         }
-        if (!is_written) {
-            c->state = CLIENT_CLOSING;
-            wire_cut(c, true);
+        if (is_broken)
             return;
-        }
     }
     if (c->queue_count > 0 && c->wire)
         wire_want_write(c);

@@ -42,7 +42,7 @@ void frame_put(struct text *out, const char *payload, size_t len)
     text_append(out, payload, len);
 }
 
-static struct frame *frame_of_bytes(const void *bytes, size_t len)
+struct frame *frame_raw(const void *bytes, size_t len)
 {
     struct frame *f = must_malloc(sizeof *f + len);
     *f = (struct frame){.refs = 1, .len = (uint32_t)len};
@@ -111,14 +111,14 @@ struct frame *frame_heartbeat(enum frame_format format)
 {
     static const char ping[] = "{\"type\":\"ping\"}", comment[] = ": ping\n\n";
     if (format == FRAME_SSE)
-        return frame_of_bytes(comment, sizeof comment - 1);
+        return frame_raw(comment, sizeof comment - 1);
     scoped_text text = {0};
     if (format != FRAME_LINE) {
         frame_put(&text, ping, sizeof ping - 1);
         /* libwebsockets does not report pongs without a payload. */
         text_append(&text, (const unsigned char[]){OPCODE_PING, 1, '.'}, 3);
     }
-    return frame_of_bytes(text.data, text.len);
+    return frame_raw(text.data, text.len);
 }
 
 struct frame *frame_close(int code, const char *reason)
@@ -130,7 +130,7 @@ struct frame *frame_close(int code, const char *reason)
     bytes[2] = (unsigned char)(code >> 8);
     bytes[3] = (unsigned char)code;
     memcpy(bytes + 4, reason, len);
-    return frame_of_bytes(bytes, 2 + (size_t)bytes[1]);
+    return frame_raw(bytes, 2 + (size_t)bytes[1]);
 }
 
 struct frame *frame_ref(struct frame *f)
@@ -222,7 +222,7 @@ static struct frame *make(struct frame *f, enum frame_format format)
     }
     if (!text.len)
         return NULL;
-    struct frame *made = frame_of_bytes(text.data, text.len);
+    struct frame *made = frame_raw(text.data, text.len);
     made->is_event = f->is_event;
     made->is_progress = f->is_progress;
     memcpy(made->operation_id, f->operation_id, sizeof f->operation_id);

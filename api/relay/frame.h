@@ -35,6 +35,8 @@ struct frame {
 
 /* One text frame. */
 struct frame *frame_text(const char *json, size_t len);
+/* Bytes as they go on the wire. */
+struct frame *frame_raw(const void *bytes, size_t len);
 /* An event as it was published. NULL when the bytes are not an object with a type. An id that is missing is taken from
  * `id` and put in (it may be NULL: then the frame goes out without one, is_event false). */
 struct frame *frame_event(const char *json, size_t len, const struct event_id *id);

@@ -1,5 +1,5 @@
-/* The relay's inside: what the loop owns. One thread; nothing here is locked. relay.c moves the bytes (libwebsockets),
- * client*.c decides what a connection gets, hub.c is what they share. */
+/* The relay's inside: what one loop owns. One thread; nothing here is locked but what is `shared`. relay.c moves the
+ * bytes (libwebsockets), client*.c decides what a connection gets, hub.c is what they share. */
 #pragma once
 
 #include "api/relay/channel.h"
@@ -8,6 +8,8 @@
 #include "api/relay/registry.h"
 #include "api/relay/upgrade.h"
 #include "api/relay/wheel.h"
+
+#include <pthread.h>
 
 enum { CLOSE_PROTOCOL = 1002, CLOSE_BAD_TEXT = 1007 }; /* what a client does wrong */
 enum { CLOSE_POLICY = 1008, CLOSE_TOO_BIG = 1009, CLOSE_FAULT = 1011, CLOSE_RESTART = 1012 };
@@ -97,26 +99,37 @@ struct counter {
     int64_t count;
 };
 
+/* What the loops of an instance share. */
+struct shared {
+    struct feed *feed;
+    struct redis *names; /* never connects: prefix and address */
+    int lane_count;
+    _Atomic int client_count;
+    _Atomic int64_t last_number; /* of the connections */
+    pthread_mutex_t lock;        /* guards what follows, and client_count's falling to 0 */
+    pthread_cond_t is_empty;
+    struct table counters; /* of the limits of this instance */
+};
+
 struct hub {
     struct api *api;
     const struct settings *settings;
     uv_loop_t *loop;
-    struct redis *names; /* never connects: prefix and address */
-    struct subscriber *subscriber;
+    struct shared *shared;
+    int lane; /* 0 = the first, which does what an instance does once */
+    struct port *port;
     struct channels channels;
     struct lookup *lookup, *scans;
     struct wheel wheel;
     struct client *clients, *dirty;
-    struct table counters;
+    struct channel *full; /* with a batch to be delivered */
     int client_count;
-    int64_t next_number;
     struct frame *heartbeats[FRAME_FORMATS], *pong;
     unsigned char *scratch; /* WRITE_BYTES */
     uv_timer_t tick;
     uv_check_t check;
     int64_t next_second_ms, next_renew_ms;
     bool is_draining, is_stopping, has_failed_pages;
-    _Atomic bool is_subscribed;
 };
 
 static inline void wire_open(struct client *c)
@@ -182,6 +195,8 @@ void client_push(struct client *c, struct frame *f);
 /* Puts a frame on its queue; an event that came live goes through client_deliver. */
 void client_send(struct client *c, struct frame *f);
 void client_flush(struct client *c);
+/* At once, when nothing waits before it and the wire is not busy. */
+void client_write(struct client *c, const unsigned char *bytes, size_t len);
 
 /* client_history.c */
 void client_writeable(struct client *c);
@@ -193,6 +208,9 @@ void client_subscribed(struct client *c);
 void client_suspend(struct client *c);
 /* True when it was sent (put on the queue). */
 bool client_deliver(struct client *c, struct frame *f);
+/* True when it lacks all events from `first` to `last` and nothing before them, and nothing hinders them: its position
+ * is moved, and they must be written. */
+bool client_takes_run(struct client *c, const struct event_id *first, const struct event_id *last);
 /* `state` may be NULL. The page's frames are the caller's. */
 void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page,
                   struct frame *state);
@@ -221,7 +239,8 @@ void scan_message(struct client *c, const char *json, size_t len);
 void scan_abandon(struct client *c);
 
 /* hub.c */
-enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct api *api) must_check;
+/* `api`, `settings`, `loop`, `shared` and `lane` are set. */
+enum status hub_init(struct scope *sc, struct hub *hub) must_check;
 void hub_mark_dirty(struct client *c);
 /* Cuts everyone, spread over the time. */
 void hub_drain(struct hub *hub, int spread_ms);

@@ -162,7 +162,7 @@ bool lookup_open(struct client *c)
     };
     memcpy(j->target, c->target, sizeof j->target);
     snprintf(j->registration.member, sizeof j->registration.member, "%s:%lld", c->hub->api->instance_id,
-             (long long)++c->hub->next_number);
+             (long long)++c->hub->shared->last_number);
     if (c->kind == WS_OPERATION)
         snprintf(j->registration.operation_id, sizeof j->registration.operation_id, "%.36s", c->target);
     client_ref(c);

@@ -4,10 +4,9 @@
  * to lws_write() as raw bytes (LWS_WRITE_HTTP), so that one buffer serves all connections and many frames go in one
  * write; parts that the socket does not take are kept, in order, by libwebsockets, so its own control frames never land
  * inside one of ours. */
-#include "api/relay/relay.h"
+#include "api/relay/lane.h"
 
 #include "api/relay/deflate.h"
-#include "api/relay/hub.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -29,11 +28,8 @@ enum {
     RECEIVE_BYTES = 1024,
     HANDSHAKE_BYTES = 16 << 10, /* room for the echo of a long token */
     HEAD_BYTES = 1024,          /* of the rewritten head */
-    FILES_BESIDE_SOCKETS = 4096,
-    MOST_FILES = 1 << 20, /* libwebsockets keeps tables of this size */
-    OVER_LIMIT = 256,     /* connections that are told of the limit; more are cut */
+    OVER_LIMIT = 256,           /* connections that are told of the limit; more are cut */
     RSV1 = 0x40,
-    DRAIN_GRACE_MS = 2500,
     LEAVE_GRACE_MS = 200,
 };
 
@@ -44,7 +40,7 @@ struct adoption {
     char head[];
 };
 
-struct relay {
+struct lane {
     struct hub hub;
     uv_loop_t loop;
     struct lws_context *context;
@@ -57,11 +53,10 @@ struct relay {
     pthread_t thread;
     bool is_running;
     pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t is_empty;
     struct adoption *adoptions, **last_adoption;
     int drain_spread_ms; /* -1 = no drain asked for */
     bool should_stop;
-    _Atomic int client_count;
+    _Atomic int client_count; /* those that wait to be adopted included */
 };
 
 /* ---- what client.c asks for ---- */
@@ -176,20 +171,27 @@ static int on_extension(struct lws_context *context, const struct lws_extension 
 
 static const struct lws_extension extensions[] = {{"permessage-deflate", on_extension, NULL}, {NULL, NULL, NULL}};
 
-static struct relay *relay_of(const struct client *c)
+static struct lane *lane_of(const struct client *c)
 {
-    return (struct relay *)((char *)c->hub - offsetof(struct relay, hub));
+    return (struct lane *)((char *)c->hub - offsetof(struct lane, hub));
+}
+
+static void count_down(struct lane *r)
+{
+    struct shared *shared = r->hub.shared;
+    atomic_fetch_sub(&r->client_count, 1);
+    if (atomic_fetch_sub(&shared->client_count, 1) > 1)
+        return;
+    pthread_mutex_lock(&shared->lock);
+    pthread_cond_broadcast(&shared->is_empty);
+    pthread_mutex_unlock(&shared->lock);
 }
 
 static void let_go(struct client *c)
 {
-    struct relay *r = relay_of(c);
+    struct lane *r = lane_of(c);
     client_gone(c);
-    if (atomic_fetch_sub(&r->client_count, 1) > 1)
-        return;
-    pthread_mutex_lock(&r->lock);
-    pthread_cond_broadcast(&r->is_empty);
-    pthread_mutex_unlock(&r->lock);
+    count_down(r);
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unused, void *in, size_t len)
@@ -197,7 +199,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
     (void)unused;
     struct client *c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
     if (reason == LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED) {
-        struct relay *r = lws_context_user(lws_get_context(wsi));
+        struct lane *r = lws_context_user(lws_get_context(wsi));
         lws_set_opaque_user_data(wsi, r->adopting);
         r->adopting->wire = wsi;
         r->adopting = NULL;
@@ -257,14 +259,14 @@ static void answer_http(int fd, enum status s, const char *detail)
 }
 
 /* What is known before anybody is asked. */
-static const char *refusal_of(const struct relay *r, const struct ws_head *head)
+static const char *refusal_of(const struct lane *r, const struct ws_head *head)
 {
     const struct settings *s = r->hub.settings;
     if (head->kind == WS_UNKNOWN)
         return "there is no such WebSocket endpoint";
     if (!ws_origin_is_allowed(s->cors_origins, head->origin, head->host))
         return "this origin is not allowed";
-    if (r->hub.client_count > s->ws_max_total)
+    if (r->hub.shared->client_count > s->ws_max_total)
         return "too many connections to this server";
     return NULL;
 }
@@ -287,7 +289,7 @@ static void socket_drop(struct client *c)
 
 static void socket_open(struct client *c)
 {
-    struct relay *r = relay_of(c);
+    struct lane *r = lane_of(c);
     int fd = c->fd;
     scoped_text head = {0};
     ws_head_rewrite(&head, &c->head);
@@ -315,14 +317,14 @@ static const struct wire_ops websocket_wire = {
     .goodbye = frame_close,
 };
 
-static void adopt(struct relay *r, struct adoption *a)
+static void adopt(struct lane *r, struct adoption *a)
 {
-    if (r->hub.is_draining || r->hub.client_count >= r->hub.settings->ws_max_total + OVER_LIMIT) {
+    if (r->hub.is_draining || r->hub.shared->client_count > r->hub.settings->ws_max_total + OVER_LIMIT) {
         shut(a->fd);
+        count_down(r);
         return;
     }
     struct client *c = client_new(&r->hub, &websocket_wire);
-    atomic_fetch_add(&r->client_count, 1);
     enum status s = ws_head_parse(&c->head_scope, a->head, a->len, &c->head);
     if (s != STATUS_OK) {
         answer_http(a->fd, s, c->head_scope.problem_text);
@@ -343,7 +345,7 @@ static void adopt(struct relay *r, struct adoption *a)
     client_begin(c);
 }
 
-static struct adoption *take_adoptions(struct relay *r)
+static struct adoption *take_adoptions(struct lane *r)
 {
     pthread_mutex_lock(&r->lock);
     struct adoption *list = r->adoptions;
@@ -353,9 +355,10 @@ static struct adoption *take_adoptions(struct relay *r)
     return list;
 }
 
-void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, const char *client_address)
+void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len)
 {
-    log_debug("websocket_adopted", log_text("client", client_address));
+    atomic_fetch_add(&r->client_count, 1);
+    atomic_fetch_add(&r->hub.shared->client_count, 1);
     struct adoption *a = must_malloc(sizeof *a + head_len);
     *a = (struct adoption){.fd = fd, .len = head_len};
     memcpy(a->head, head, head_len);
@@ -370,7 +373,7 @@ void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, con
 
 static void on_wake(uv_async_t *wake)
 {
-    struct relay *r = wake->data;
+    struct lane *r = wake->data;
     for (struct adoption *a = take_adoptions(r), *next; a; a = next) {
         next = a->next;
         adopt(r, a);
@@ -386,7 +389,7 @@ static void on_wake(uv_async_t *wake)
         uv_stop(&r->loop);
 }
 
-static void close_rest(struct relay *r)
+static void close_rest(struct lane *r)
 {
     for (struct client *c = r->hub.clients; c; c = c->next) {
         if (c->wire)
@@ -397,7 +400,7 @@ static void close_rest(struct relay *r)
 /* libwebsockets on a loop of ours is destroyed in two steps, with the loop running between them. */
 static void *run(void *context)
 {
-    struct relay *r = context;
+    struct lane *r = context;
     uv_run(&r->loop, UV_RUN_DEFAULT);
     r->hub.is_draining = true;
     close_rest(r);
@@ -419,28 +422,15 @@ static void note_library(int level, const char *line)
     log_debug("libwebsockets", log_text("line", line));
 }
 
-/* One descriptor a connection, and libwebsockets sizes its tables by the limit. */
-static void raise_file_limit(const struct settings *s)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    rlim_t wanted = (rlim_t)s->ws_max_total + FILES_BESIDE_SOCKETS;
-    if (limit.rlim_cur > wanted)
-        wanted = limit.rlim_cur;
-    if (wanted > limit.rlim_max)
-        wanted = limit.rlim_max;
-    if (wanted > MOST_FILES)
-        wanted = MOST_FILES;
-    limit.rlim_cur = wanted;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        log_warning("file_limit", log_text("problem", strerror(errno)));
-}
-
-static enum status create_context(struct scope *sc, struct relay *r)
+static enum status create_context(struct scope *sc, struct lane *r)
 {
     void *loops[] = {&r->loop};
-    r->protocols[0] = (struct lws_protocols){.name = "opstream", .callback = on_event, .rx_buffer_size = RECEIVE_BYTES};
+    r->protocols[0] = (struct lws_protocols){
+        .name = "opstream",
+        .callback = on_event,
+        .rx_buffer_size = RECEIVE_BYTES,
+        .tx_packet_size = WRITE_BYTES, /* else one send takes no more than rx_buffer_size, and the rest is copied */
+    };
     r->info = (struct lws_context_creation_info){
         .port = CONTEXT_PORT_NO_LISTEN,
         .protocols = r->protocols,
@@ -460,74 +450,64 @@ static enum status create_context(struct scope *sc, struct relay *r)
     return r->vhost ? STATUS_OK : fail(sc, STATUS_INTERNAL, "libwebsockets has no default host");
 }
 
-static enum status start_loop(struct scope *sc, struct relay *r, struct api *api)
+enum status lane_new(struct scope *sc, struct api *api, struct shared *shared, int number, struct lane **out)
 {
-    r->wake.data = r;
-    if (uv_async_init(&r->loop, &r->wake, on_wake) != 0)
-        return fail(sc, STATUS_INTERNAL, "the relay's loop cannot be woken");
-    enum status s = create_context(sc, r);
-    if (s == STATUS_OK)
-        s = hub_init(sc, &r->hub, &r->loop, api);
-    if (s == STATUS_OK && pthread_create(&r->thread, NULL, run, r) != 0)
-        s = fail(sc, STATUS_INTERNAL, "the relay's thread cannot be started");
-    r->is_running = s == STATUS_OK;
-    return s;
-}
-
-enum status relay_start(struct scope *sc, struct api *api, struct relay **out)
-{
-    raise_file_limit(api->settings);
-    struct relay *r = must_calloc(1, sizeof *r);
+    struct lane *r = must_calloc(1, sizeof *r);
+    *out = r;
+    r->hub = (struct hub){.api = api, .settings = api->settings, .loop = &r->loop, .shared = shared, .lane = number};
     r->last_adoption = &r->adoptions;
     r->drain_spread_ms = -1;
+    r->wake.data = r;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->is_empty, &attr);
-    pthread_condattr_destroy(&attr);
-    if (uv_loop_init(&r->loop) != 0) {
-        free(r);
+    if (uv_loop_init(&r->loop) != 0)
         return fail(sc, STATUS_INTERNAL, "no event loop for the relay");
-    }
-    enum status s = start_loop(sc, r, api);
-    if (s == STATUS_OK)
-        *out = r;
-    return s; /* a start that fails ends the process: what it left is not taken apart */
+    if (uv_async_init(&r->loop, &r->wake, on_wake) != 0)
+        return fail(sc, STATUS_INTERNAL, "the relay's loop cannot be woken");
+    return create_context(sc, r);
 }
 
-const char *relay_trouble(const struct relay *r)
+uv_loop_t *lane_loop(struct lane *r)
 {
-    return r->hub.is_subscribed ? NULL : "the relay's Redis subscription is away";
+    return &r->loop;
 }
 
-int relay_connections(const struct relay *r)
+enum status lane_prepare(struct scope *sc, struct lane *r)
+{
+    return hub_init(sc, &r->hub);
+}
+
+enum status lane_start(struct scope *sc, struct lane *r)
+{
+    r->is_running = pthread_create(&r->thread, NULL, run, r) == 0;
+    return r->is_running ? STATUS_OK : fail(sc, STATUS_INTERNAL, "the relay's thread cannot be started");
+}
+
+int lane_connections(const struct lane *r)
 {
     return r->client_count;
 }
 
-void relay_drain(struct relay *r, int spread_ms)
+void lane_drain(struct lane *r, int spread_ms)
 {
-    const struct timespec until = clock_in_ms(spread_ms + DRAIN_GRACE_MS);
     pthread_mutex_lock(&r->lock);
     r->drain_spread_ms = spread_ms;
-    uv_async_send(&r->wake);
-    while (r->client_count > 0 && pthread_cond_timedwait(&r->is_empty, &r->lock, &until) == 0)
-        continue;
     pthread_mutex_unlock(&r->lock);
+    uv_async_send(&r->wake);
 }
 
-void relay_free(struct relay *r)
+void lane_stop(struct lane *r)
 {
-    if (!r)
+    if (!r->is_running)
         return;
-    if (r->is_running) {
-        pthread_mutex_lock(&r->lock);
-        r->should_stop = true;
-        pthread_mutex_unlock(&r->lock);
-        uv_async_send(&r->wake);
-        pthread_join(r->thread, NULL);
-    }
+    pthread_mutex_lock(&r->lock);
+    r->should_stop = true;
+    pthread_mutex_unlock(&r->lock);
+    uv_async_send(&r->wake);
+    pthread_join(r->thread, NULL);
+}
+
+void lane_free(struct lane *r)
+{
     for (struct adoption *a = r->adoptions, *next; a; a = next) {
         next = a->next;
         shut(a->fd);
@@ -536,6 +516,5 @@ void relay_free(struct relay *r)
     hub_done(&r->hub);
     uv_loop_close(&r->loop);
     pthread_mutex_destroy(&r->lock);
-    pthread_cond_destroy(&r->is_empty);
     free(r);
 }
