@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 
+enum { CLOSE_PROTOCOL = 1002, CLOSE_BAD_TEXT = 1007 }; /* what a client does wrong */
 enum { CLOSE_POLICY = 1008, CLOSE_TOO_BIG = 1009, CLOSE_FAULT = 1011, CLOSE_RESTART = 1012 };
 
 enum {
@@ -86,6 +87,8 @@ struct client {
     bool is_ignoring;       /* the rest of a binary message */
     bool is_held, was_held; /* silent.h */
     bool has_ponged;        /* it answers pings of the protocol */
+    bool is_packed;         /* the message is compressed */
+    bool is_in_frame;       /* more of the frame is to come */
     struct open_answer answer;
     char target[65];
     int64_t user_id, api_key_id, expires_at;

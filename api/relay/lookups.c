@@ -17,6 +17,7 @@ struct page_job {
     struct job job;
     struct client *client;
     unsigned generation;
+    enum frame_format format;
     bool wants_state, is_explicit;
     char target[65];
     int64_t user_id;
@@ -82,6 +83,15 @@ static enum status read_state(struct scope *sc, struct page_job *j, struct looku
     return s;
 }
 
+/* These frames are for one client: what it takes to compress them is done here, and not on the loop. */
+static void render_ahead(struct page_job *j)
+{
+    for (int i = 0; i < j->page.count; i++)
+        frame_rendered(j->page.frames[i], j->format);
+    if (j->state)
+        frame_rendered(j->state, j->format);
+}
+
 static void run_page(struct job *job, struct lookup_tools *tools)
 {
     struct page_job *j = (struct page_job *)job;
@@ -97,6 +107,7 @@ static void run_page(struct job *job, struct lookup_tools *tools)
     if (j->status != STATUS_OK)
         log_debug("relay_page_failed", log_text("status", status_name(j->status)),
                   log_text("problem", sc.problem_text));
+    render_ahead(j);
     scope_done(&sc);
 }
 
@@ -119,6 +130,7 @@ bool lookup_page(struct client *c)
     j->job = (struct job){.run = run_page, .end = end_page};
     j->client = c;
     j->generation = c->replay.generation;
+    j->format = c->format;
     j->state = c->answer.state; /* as it was when it opened, which is before this page */
     c->answer.state = NULL;
     j->wants_state = c->needs_state && !j->state;
