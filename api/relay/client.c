@@ -211,19 +211,26 @@ void client_dismiss(struct client *c)
     wire_cut(c, false);
 }
 
-/* Asks for the next page once what was sent has left. */
+static bool is_subscribed(const struct client *c)
+{
+    return c->listener.channel && c->listener.channel->state == CHANNEL_LIVE;
+}
+
+/* Asks for the next page once what was sent has left. Only one that is read after the channel was subscribed may be the
+ * last before live events: what is published between an earlier one and the subscription would be lost. So an earlier
+ * one, which a client gets for the state's sake, counts as one during which events were dropped. */
 void client_page_on(struct client *c)
 {
     if (!c->wants_page || c->is_page_asked || c->state != CLIENT_OPEN)
         return;
-    if (!subscriber_is_up(c->hub->subscriber) && !c->needs_state)
+    if (!is_subscribed(c) && !c->needs_state)
         return; /* asked again when the channel is subscribed */
     if (c->queue_count > 0 || wire_is_busy(c)) {
         wire_want_write(c);
         return;
     }
     c->wants_page = false;
-    replay_next(&c->replay);
+    replay_next(&c->replay, is_subscribed(c));
     if (!lookup_page(c)) {
         c->state = CLIENT_CLOSING;
         wire_cut(c, false);

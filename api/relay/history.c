@@ -206,9 +206,9 @@ unsigned replay_start(struct replay *r, const struct event_id *position)
     return ++r->generation;
 }
 
-void replay_next(struct replay *r)
+void replay_next(struct replay *r, bool is_subscribed)
 {
-    r->has_lost_held = false;
+    r->has_lost_held = !is_subscribed;
 }
 
 bool replay_page_event(struct replay *r, const struct frame *event)
