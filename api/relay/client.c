@@ -562,7 +562,6 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
         return;
     }
     c->was_truncated = false;
-    c->is_explicit = false;
     for (int i = 0; i < page->count && c->state == CLIENT_OPEN; i++) {
         struct frame *f = page->frames[i];
         if (!replay_page_event(&c->replay, f))
@@ -571,7 +570,8 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
         if (rendered)
             push(c, rendered); /* a page is bounded, and the next one waits until this one left */
     }
-    if (replay_page_end(&c->replay, page)) {
+    c->is_explicit = !replay_page_end(&c->replay, page); /* when there is more, a stream that vanished is a gap */
+    if (!c->is_explicit) {
         c->is_position_known = true;
         release_held(c);
     } else {
@@ -588,11 +588,9 @@ void client_checked(struct client *c, const struct event_id *end, bool is_final_
         c->replay.position = *end;
         c->is_position_known = true;
     }
-    if (!end->epoch[0])
-        return;
-    if (c->replay.position.epoch[0] && strcmp(c->replay.position.epoch, end->epoch) != 0) {
-        begin_anew(c);
-    } else if (is_final_check && event_id_compare(&c->replay.position, end) < 0) {
+    bool is_other = c->replay.position.epoch[0] && strcmp(c->replay.position.epoch, end->epoch) != 0;
+    if (is_other || (is_final_check && event_id_compare(&c->replay.position, end) < 0)) {
+        /* A page decides: the end may have been looked at before the event that the position stands at. */
         replay_start(&c->replay, &c->replay.position);
         c->wants_page = true;
         client_page_on(c);
@@ -620,6 +618,7 @@ static void resume(struct client *c, const char *last_id)
         return;
     bool needs_state = c->needs_state;
     struct open_answer nowhere = {0};
+    c->was_truncated = false; /* a word that is due about another position is not due about this one */
     choose_position(c, &nowhere, last_id);
     c->needs_state = needs_state;
     client_page_on(c);

@@ -180,7 +180,7 @@ struct page_job {
     struct job job;
     struct client *client;
     unsigned generation;
-    bool wants_state, is_explicit;
+    bool wants_state, was_truncated, is_explicit;
     char target[65];
     int64_t user_id;
     char *stream;
@@ -237,7 +237,7 @@ static void run_page(struct job *job, struct lookup_tools *tools)
     (void)FAULT(BEFORE_HISTORY, j->stream);
     if (j->status == STATUS_OK)
         j->status = history_read(&sc, tools->events, j->stream, &j->after, j->is_explicit, &j->page);
-    if (j->status == STATUS_OK && j->page.is_truncated && !j->state && j->target[0])
+    if (j->status == STATUS_OK && (j->was_truncated || j->page.is_truncated) && !j->state && j->target[0])
         j->status = read_state(&sc, j, tools);
     if (j->status != STATUS_OK)
         log_debug("relay_page_failed", log_text("status", status_name(j->status)),
@@ -265,6 +265,7 @@ bool lookup_page(struct client *c)
     j->client = c;
     j->generation = c->replay.generation;
     j->wants_state = c->needs_state;
+    j->was_truncated = c->was_truncated;
     j->is_explicit = c->is_explicit;
     j->user_id = c->user_id;
     j->stream = must_strdup(hub_stream_name(&sc, c));
