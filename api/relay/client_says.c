@@ -58,6 +58,7 @@ static void resume(struct client *c, const char *last_id)
         return;
     bool needs_state = c->needs_state;
     struct open_answer nowhere = {0};
+    c->was_truncated = false; /* a word that is due about another position is not due about this one */
     client_choose_position(c, &nowhere, last_id);
     c->needs_state = needs_state;
     client_page_on(c);

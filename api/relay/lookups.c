@@ -18,7 +18,7 @@ struct page_job {
     struct client *client;
     unsigned generation;
     enum frame_format format;
-    bool wants_state, is_explicit;
+    bool wants_state, was_truncated, is_explicit;
     char target[65];
     int64_t user_id;
     char *stream;
@@ -78,8 +78,10 @@ static enum status read_state(struct scope *sc, struct page_job *j, struct looku
 {
     scoped(PGresult) *rows = NULL;
     enum status s = find_operation(sc, tools, j->target, j->user_id, &rows);
-    if (s == STATUS_OK)
+    if (s == STATUS_OK) {
+        frame_unref(j->state); /* older */
         j->state = lookup_state_frame(rows, 0);
+    }
     return s;
 }
 
@@ -102,8 +104,8 @@ static void run_page(struct job *job, struct lookup_tools *tools)
     (void)FAULT(BEFORE_HISTORY, j->stream);
     if (j->status == STATUS_OK)
         j->status = history_read(&sc, tools->events, j->stream, &j->after, j->is_explicit, &j->page);
-    if (j->status == STATUS_OK && j->page.is_truncated && !j->state && j->target[0])
-        j->status = read_state(&sc, j, tools);
+    if (j->status == STATUS_OK && (j->was_truncated || j->page.is_truncated) && j->target[0])
+        j->status = read_state(&sc, j, tools); /* it has to tell what events do not tell any more */
     if (j->status != STATUS_OK)
         log_debug("relay_page_failed", log_text("status", status_name(j->status)),
                   log_text("problem", sc.problem_text));
@@ -134,6 +136,7 @@ bool lookup_page(struct client *c)
     j->state = c->answer.state; /* as it was when it opened, which is before this page */
     c->answer.state = NULL;
     j->wants_state = c->needs_state && !j->state;
+    j->was_truncated = c->was_truncated;
     j->is_explicit = c->is_explicit;
     j->user_id = c->user_id;
     j->stream = must_strdup(hub_stream_name(&sc, c));
