@@ -2,6 +2,7 @@
 
 #include "common/text.h"
 
+#include <stdint.h>
 #include <string.h>
 
 enum { DEEPEST = 16 };
@@ -24,12 +25,28 @@ static void skip_space(struct reader *r)
         r->at++;
 }
 
+/* Moves over bytes that are nothing special in a string, eight at a time: no quote, no backslash, no control character.
+ * https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord */
+static void skip_plain(struct reader *r)
+{
+    const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
+    uint64_t eight;
+    for (; r->end - r->at >= (ptrdiff_t)sizeof eight; r->at += sizeof eight) {
+        memcpy(&eight, r->at, sizeof eight);
+        uint64_t quotes = eight ^ ones * '"', backslashes = eight ^ ones * '\\';
+        uint64_t special = ((quotes - ones) & ~quotes) | ((backslashes - ones) & ~backslashes) |
+                           ((eight - ones * 0x20) & ~eight);
+        if (special & highs)
+            return;
+    }
+}
+
 /* After its first quote; `out` (may be NULL) without quotes. */
 static bool read_string(struct reader *r, struct event_field *out, bool *out_has_escapes)
 {
     const char *start = r->at;
     *out_has_escapes = false;
-    for (; r->at < r->end; r->at++) {
+    for (skip_plain(r); r->at < r->end; r->at++) {
         unsigned char c = (unsigned char)*r->at;
         if (c == '"') {
             if (out)

@@ -1,5 +1,6 @@
 #include "api/relay/history.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,13 +24,15 @@ static const char head_script[] = MESSAGE_EPOCH_LUA
 
 static bool parse_stream_id(const char *text, struct event_id *out)
 {
-    unsigned long long ms, seq;
-    int end = 0;
-    if (!text || sscanf(text, "%20llu-%20llu%n", &ms, &seq, &end) != 2 || text[end] != '\0')
+    char *dash = NULL, *end = NULL;
+    if (!text || !isdigit((unsigned char)*text))
+        return false;
+    uint64_t ms = strtoull(text, &dash, 10);
+    if (*dash != '-' || !isdigit((unsigned char)dash[1]))
         return false;
     out->ms = ms;
-    out->seq = seq;
-    return true;
+    out->seq = strtoull(dash + 1, &end, 10);
+    return *end == '\0';
 }
 
 static bool is_head(const redisReply *head)
