@@ -423,6 +423,69 @@ enum status redis_script_many(struct scope *sc, struct redis *r, const char *scr
     return STATUS_OK;
 }
 
+static bool append_transaction(struct scope *sc, struct redis *r, const char *script, int keys,
+                               const struct redis_call *call, const struct redis_call *command)
+{
+    const char *multi[] = {"MULTI"}, *exec[] = {"EXEC"}, *sha1 = script_sha1(r, script);
+    const char **argv = arena_array(&sc->arena, (size_t)call->argc + 3, sizeof *argv);
+    argv[0] = sha1 ? "EVALSHA" : "EVAL";
+    argv[1] = sha1 ? sha1 : script;
+    argv[2] = arena_printf(&sc->arena, "%d", keys);
+    memcpy(argv + 3, call->argv, (size_t)call->argc * sizeof *argv);
+    return redisAppendCommandArgv(r->context, 1, multi, NULL) == REDIS_OK &&
+           redisAppendCommandArgv(r->context, call->argc + 3, argv, NULL) == REDIS_OK &&
+           redisAppendCommandArgv(r->context, command->argc, command->argv, NULL) == REDIS_OK &&
+           redisAppendCommandArgv(r->context, 1, exec, NULL) == REDIS_OK;
+}
+
+/* The first answer that is an error says why; all of them are read. */
+static enum status take_transaction(struct scope *sc, struct redis *r, redisReply **out)
+{
+    enum status first = STATUS_OK;
+    scoped(redisReply) *last = NULL;
+    for (int i = 0; i < 4; i++) {
+        void *reply = NULL;
+        if (!r->context) /* an answer before told that this is not the primary any more */
+            return first;
+        if (redisGetReply(r->context, &reply) != REDIS_OK)
+            return give_up(sc, r, r->context->errstr);
+        enum status s = take_reply(sc, r, reply, i == 3 ? &last : NULL);
+        first = first == STATUS_OK ? s : first;
+    }
+    if (first != STATUS_OK)
+        return first;
+    if (last->type != REDIS_REPLY_ARRAY || last->elements != 2)
+        return fail(sc, STATUS_INTERNAL, "Redis: an answer of another form");
+    *out = last;
+    last = NULL;
+    return STATUS_OK;
+}
+
+enum status redis_script_and(struct scope *sc, struct redis *r, const char *script, int keys,
+                             const struct redis_call *call, const struct redis_call *command, redisReply **out)
+{
+    enum status s = STATUS_OK;
+    for (int tries = 0; tries < 2 && s == STATUS_OK; tries++) {
+        scoped(redisReply) *both = NULL;
+        s = connect_now(sc, r);
+        if (s == STATUS_OK && !append_transaction(sc, r, script, keys, call, command))
+            s = give_up(sc, r, r->context->errstr);
+        if (s == STATUS_OK)
+            s = take_transaction(sc, r, &both);
+        if (s != STATUS_OK)
+            break;
+        const redisReply *of_script = both->element[0];
+        if (of_script->type == REDIS_REPLY_ERROR && strncmp(of_script->str, "NOSCRIPT", 8) == 0) {
+            s = redis_run(sc, r, NULL, "SCRIPT LOAD %s", script);
+            continue;
+        }
+        *out = both;
+        both = NULL;
+        return STATUS_OK;
+    }
+    return s != STATUS_OK ? s : fail(sc, STATUS_UNAVAILABLE, "Redis: it keeps no scripts");
+}
+
 int redis_fd(const struct redis *r)
 {
     return r->context ? r->context->fd : -1;

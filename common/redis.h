@@ -68,7 +68,6 @@ void redis_drop(struct redis *r);
 /* EVALSHA, with EVAL after NOSCRIPT. `script` must be constant text (its SHA-1 is remembered by address). */
 enum status redis_script(struct scope *sc, struct redis *r, const char *script, int keys, int argc, const char **argv,
                          const size_t *lengths, redisReply **out) must_check;
-/* The connection's descriptor for poll(), -1 when not connected. */
 /* Arguments of one call of a script: its keys first. */
 struct redis_call {
     int argc;
@@ -78,6 +77,12 @@ struct redis_call {
  * and nothing is known of those that say so. */
 enum status redis_script_many(struct scope *sc, struct redis *r, const char *script, int keys,
                               const struct redis_call *calls, size_t count, enum status *out_each) must_check;
+/* One call of a script and then one command (of lists that would be dear to carry through Lua), in one transaction and
+ * one write. *out is the array of both answers; the script's may be an error, the command's too. */
+enum status redis_script_and(struct scope *sc, struct redis *r, const char *script, int keys,
+                             const struct redis_call *call, const struct redis_call *command,
+                             redisReply **out) must_check;
+/* The connection's descriptor for poll(), -1 when not connected. */
 int redis_fd(const struct redis *r);
 bool redis_is_connected(const struct redis *r);
 /* clock_monotonic_ms() of the last answer of any kind; 0 = never. */

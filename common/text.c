@@ -156,10 +156,20 @@ size_t utf8_put(char out[4], uint32_t cp)
 bool utf8_is_valid(const char *s, size_t len)
 {
     uint32_t cp;
-    for (size_t i = 0, n; i < len; i += n) {
-        n = utf8_next(s + i, len - i, &cp);
+    size_t i = 0;
+    while (i < len) {
+        uint64_t eight;
+        if (len - i >= sizeof eight) { /* most of what is looked at is ASCII */
+            memcpy(&eight, s + i, sizeof eight);
+            if ((eight & 0x8080808080808080u) == 0) {
+                i += sizeof eight;
+                continue;
+            }
+        }
+        size_t n = utf8_next(s + i, len - i, &cp);
         if (n == 0)
             return false;
+        i += n;
     }
     return true;
 }

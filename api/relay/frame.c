@@ -1,6 +1,7 @@
 #include "api/relay/frame.h"
 
 #include "api/relay/deflate.h"
+#include "api/relay/event_scan.h"
 #include "common/json.h"
 
 #include <stdio.h>
@@ -84,24 +85,56 @@ static struct frame *with_id(const char *json, size_t len, const struct event_id
     return frame_text(text.data, text.len);
 }
 
+static void copy_field(char *out, size_t size, const struct event_field *field)
+{
+    size_t len = field->at && field->len < size ? field->len : 0;
+    if (field->at && field->len >= size)
+        len = utf8_floor(field->at, field->len, size - 1);
+    if (len)
+        memcpy(out, field->at, len);
+    out[len] = '\0';
+}
+
+static struct frame *make_event(const char *json, size_t len, const struct event_fields *fields,
+                                const struct event_id *id)
+{
+    struct event_id own;
+    char id_text[64];
+    copy_field(id_text, sizeof id_text, &fields->id);
+    bool has_id = fields->id.at && fields->id.len < sizeof id_text && event_id_parse(id_text, &own) == STATUS_OK &&
+                  own.epoch[0];
+    struct frame *f = has_id || !id || *json != '{' ? frame_text(json, len) : with_id(json, len, id);
+    f->is_event = has_id || id;
+    if (f->is_event)
+        f->id = has_id ? own : *id;
+    copy_field(f->type, sizeof f->type, &fields->type);
+    copy_field(f->operation_id, sizeof f->operation_id, &fields->operation_id);
+    f->is_progress = is_snapshot(f->type);
+    return f;
+}
+
+static struct event_field field_of(const cJSON *object, const char *name)
+{
+    const char *text = json_get_text(object, name, NULL);
+    return (struct event_field){text, text ? strlen(text) : 0};
+}
+
 struct frame *frame_event(const char *json, size_t len, const struct event_id *id)
 {
+    struct event_fields fields;
+    if (len > LARGEST_EVENT_BYTES)
+        return NULL;
+    if (event_scan(json, len, &fields))
+        return fields.type.at ? make_event(json, len, &fields, id) : NULL;
     struct scope sc;
     scope_init(&sc, NULL);
     scoped(cJSON) *object = NULL;
     struct frame *f = NULL;
-    struct event_id own;
-    if (len <= LARGEST_EVENT_BYTES && json_parse(&sc, json, len, &object) == STATUS_OK && cJSON_IsObject(object) &&
+    if (json_parse(&sc, json, len, &object) == STATUS_OK && cJSON_IsObject(object) &&
         json_get_text(object, "type", NULL)) {
-        const char *id_text = json_get_text(object, "id", NULL);
-        bool has_id = id_text && event_id_parse(id_text, &own) == STATUS_OK && own.epoch[0];
-        f = has_id || !id || *json != '{' ? frame_text(json, len) : with_id(json, len, id);
-        f->is_event = has_id || id;
-        if (f->is_event)
-            f->id = has_id ? own : *id;
-        snprintf(f->type, sizeof f->type, "%s", json_get_text(object, "type", ""));
-        snprintf(f->operation_id, sizeof f->operation_id, "%s", json_get_text(object, "operation_id", ""));
-        f->is_progress = is_snapshot(f->type);
+        fields = (struct event_fields){field_of(object, "id"), field_of(object, "type"),
+                                       field_of(object, "operation_id")};
+        f = make_event(json, len, &fields, id);
     }
     scope_done(&sc);
     return f;
