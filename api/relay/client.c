@@ -7,6 +7,11 @@
 #include <string.h>
 #include <sys/random.h>
 
+const char *client_type(const struct client *c)
+{
+    return c->answer.operation_type ? c->answer.operation_type : ws_kind_name(c->kind);
+}
+
 struct client *client_new(struct hub *hub, const struct wire_ops *ops)
 {
     struct client *c = must_calloc(1, sizeof *c);
@@ -37,6 +42,7 @@ void client_unref(struct client *c)
     replay_release(&c->replay);
     text_free(&c->message);
     text_free(&c->early);
+    frame_unref(c->answer.state);
     scope_done(&c->head_scope);
     free(c);
 }
@@ -59,10 +65,12 @@ const char *client_count(struct client *c)
 {
     char user[64], operation[96];
     const struct settings *s = c->hub->settings;
+    c->answer.why = "user_limit";
     if (!hub_count_up(c->hub, user_counter(c, user), s->ws_max_per_user))
         return "too many connections of this user";
     if (c->kind == WS_OPERATION && !hub_count_up(c->hub, operation_counter(c, operation), s->ws_max_per_operation)) {
         hub_count_down(c->hub, user);
+        c->answer.why = "operation_limit";
         return "too many connections to this operation";
     }
     c->is_counted = true;
@@ -82,7 +90,7 @@ void client_close(struct client *c, int code, const char *reason)
 
 void client_dismiss(struct client *c)
 {
-    lookup_leave(c); /* it may come to another instance before its end of the connection is closed here */
+    client_uncount(c); /* it may come to another instance before its end of the connection is closed here */
     if (c->speaks_resume && c->state != CLIENT_CLOSING) {
         client_close(c, CLOSE_RESTART, "this server restarts: reconnect with last_id");
         return;
@@ -91,22 +99,30 @@ void client_dismiss(struct client *c)
     wire_cut(c, false);
 }
 
+void client_uncount(struct client *c)
+{
+    char user[64], operation[96];
+    lookup_leave(c);
+    if (!c->is_counted)
+        return;
+    c->is_counted = false;
+    hub_count_down(c->hub, user_counter(c, user));
+    if (c->kind == WS_OPERATION)
+        hub_count_down(c->hub, operation_counter(c, operation));
+    if (c->opened_ms == 0)
+        return; /* it waits for something else than events, and is counted for its user alone */
+    metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, -1);
+    metrics_observe(METRIC_WS_CONNECTION_SECONDS, client_type(c), NULL,
+                    (double)(clock_monotonic_ms() - c->opened_ms) / 1000);
+}
+
 void client_gone(struct client *c)
 {
-    bool was_open = c->is_counted;
     wheel_take(&c->timer);
     channel_leave(&c->listener, clock_monotonic_ms());
     scan_abandon(c);
-    if (was_open) {
-        char user[64], operation[96];
-        hub_count_down(c->hub, user_counter(c, user));
-        if (c->kind == WS_OPERATION)
-            hub_count_down(c->hub, operation_counter(c, operation));
-        metrics_add(METRIC_WS_ACTIVE, ws_kind_name(c->kind), NULL, -1);
-    }
-    c->is_counted = false;
+    client_uncount(c);
     c->state = CLIENT_GONE;
-    lookup_leave(c);
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;
@@ -152,6 +168,10 @@ void client_timer(struct wheel_entry *e, void *unused)
     (void)unused;
     struct client *c = (struct client *)((char *)e - offsetof(struct client, timer));
     int64_t now = clock_monotonic_ms();
+    if (c->is_held) {
+        silent_end_hold(c);
+        return;
+    }
     if (c->state == CLIENT_CLOSING) {
         wire_cut(c, true);
         return;

@@ -6,19 +6,26 @@
 
 #include <string.h>
 
-/* Asks for the next page once what was sent has left. */
+static bool is_subscribed(const struct client *c)
+{
+    return c->listener.channel && c->listener.channel->state == CHANNEL_LIVE;
+}
+
+/* Asks for the next page once what was sent has left. Only one that is read after the channel was subscribed may be the
+ * last before live events: what is published between an earlier one and the subscription would be lost. So an earlier
+ * one, which a client gets for the state's sake, counts as one during which events were dropped. */
 void client_page_on(struct client *c)
 {
     if (!c->wants_page || c->is_page_asked || c->state != CLIENT_OPEN)
         return;
-    if (!port_is_up(c->hub->port) && !c->needs_state)
+    if (!is_subscribed(c) && !c->needs_state)
         return; /* asked again when the channel is subscribed */
     if (c->queue_count > 0 || wire_is_busy(c)) {
         wire_want_write(c);
         return;
     }
     c->wants_page = false;
-    replay_next(&c->replay);
+    replay_next(&c->replay, is_subscribed(c));
     if (!lookup_page(c)) {
         c->state = CLIENT_CLOSING;
         wire_cut(c, false);
@@ -88,6 +95,8 @@ bool client_deliver(struct client *c, struct frame *f)
         begin_anew(c);
         return false;
     case REPLAY_HOLD:
+        c->hub->tally.events_held++;
+        return false;
     case REPLAY_SKIP:
         return false;
     }
@@ -126,6 +135,7 @@ static void release_held(struct client *c)
 
 static void send_truncated(struct client *c)
 {
+    c->hub->tally.histories_truncated++;
     char now[28];
     clock_iso(now);
     scoped_text json = {0};
@@ -185,7 +195,6 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
         return;
     }
     c->was_truncated = false;
-    c->is_explicit = false;
     for (int i = 0; i < page->count && c->state == CLIENT_OPEN; i++) {
         struct frame *f = page->frames[i];
         if (!replay_page_event(&c->replay, f))
@@ -193,9 +202,12 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
         struct frame *rendered = frame_rendered(f, c->format);
         if (rendered)
             client_push(c, rendered); /* a page is bounded, and the next one waits until this one left */
+        c->hub->tally.events_replayed++;
     }
-    if (replay_page_end(&c->replay, page)) {
+    c->is_explicit = !replay_page_end(&c->replay, page); /* when there is more, a stream that vanished is a gap */
+    if (!c->is_explicit) {
         c->is_position_known = true;
+        c->hub->tally.replays++;
         release_held(c);
     } else {
         c->wants_page = true;
@@ -211,11 +223,9 @@ void client_checked(struct client *c, const struct event_id *end, bool is_final_
         c->replay.position = *end;
         c->is_position_known = true;
     }
-    if (!end->epoch[0])
-        return;
-    if (c->replay.position.epoch[0] && strcmp(c->replay.position.epoch, end->epoch) != 0) {
-        begin_anew(c);
-    } else if (is_final_check && event_id_compare(&c->replay.position, end) < 0) {
+    bool is_other = c->replay.position.epoch[0] && strcmp(c->replay.position.epoch, end->epoch) != 0;
+    if (is_other || (is_final_check && event_id_compare(&c->replay.position, end) < 0)) {
+        /* A page decides: the end may have been looked at before the event that the position stands at. */
         replay_start(&c->replay, &c->replay.position);
         c->wants_page = true;
         client_page_on(c);

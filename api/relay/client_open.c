@@ -8,9 +8,23 @@
 #include <string.h>
 #include <sys/random.h>
 
+static bool is_auth(const char *why)
+{
+    static const char *const reasons[] = {"no_token", "bad_token", "bad_key", "inactive", "no_access"};
+    for (size_t i = 0; i < array_len(reasons); i++) {
+        if (strcmp(reasons[i], why) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void refuse(struct client *c, int code, const char *reason)
 {
-    metrics_add(METRIC_WS_CONNECTIONS, ws_kind_name(c->kind), "refused", 1);
+    const char *why = c->answer.why ? c->answer.why : "fault";
+    metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "refused", 1);
+    metrics_add(METRIC_WS_REFUSALS, why, NULL, 1);
+    if (is_auth(why))
+        metrics_add(METRIC_WS_AUTH_FAILURES, why, NULL, 1);
     client_close(c, code, reason);
 }
 
@@ -68,7 +82,10 @@ void client_choose_position(struct client *c, const struct open_answer *a, const
 
 void client_opened(struct client *c, const struct open_answer *a)
 {
+    frame_unref(c->answer.state);
     c->answer = *a;
+    if (a->status == STATUS_RATE_LIMITED && strcmp(a->why, "user_limit") == 0 && silent_hold(c))
+        return;
     c->user_id = a->user_id;
     c->expires_at = a->expires_at;
     c->is_superuser = a->is_superuser;
@@ -102,8 +119,11 @@ void client_established(struct client *c)
         refuse(c, code, refusal);
         return;
     }
-    metrics_add(METRIC_WS_CONNECTIONS, ws_kind_name(c->kind), "opened", 1);
-    metrics_add(METRIC_WS_ACTIVE, ws_kind_name(c->kind), NULL, 1);
+    c->opened_ms = c->heard_ms;
+    metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "connected", 1);
+    metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, 1);
+    if (c->head.last_id && *c->head.last_id)
+        metrics_add(METRIC_WS_RECONNECTS, client_type(c), NULL, 1);
     client_choose_position(c, &c->answer, c->head.last_id);
     scope_done(&c->head_scope); /* neither token nor path is needed any more */
     scope_init(&c->head_scope, NULL);

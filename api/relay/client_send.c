@@ -3,7 +3,6 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/metrics.h"
 
 #include <string.h>
 
@@ -54,6 +53,7 @@ static void drop_stale_progress(struct client *c)
             is_stale = is_same_progress(newest[k], f);
         if (is_stale) {
             c->pending_bytes -= f->len;
+            c->hub->tally.progress_dropped++;
             frame_unref(f);
             continue;
         }
@@ -72,7 +72,7 @@ static void drop_stale_progress(struct client *c)
 static void cut_slow(struct client *c)
 {
     log_info("websocket_slow", log_int("user", c->user_id), log_int("pending_bytes", (int64_t)c->pending_bytes));
-    metrics_add(METRIC_WS_CONNECTIONS, ws_kind_name(c->kind), "slow", 1);
+    c->hub->tally.slow_readers++;
     if (c->speaks_resume) {
         client_drop_queue(c);
         client_close(c, CLOSE_RESTART, "too slow: reconnect with last_id");
@@ -102,8 +102,10 @@ void client_send(struct client *c, struct frame *f)
 
 static bool write_out(struct client *c, const unsigned char *bytes, size_t len)
 {
+    c->hub->tally.bytes_sent += (int64_t)len;
     if (wire_write(c, bytes, len))
         return true;
+    c->hub->tally.writes_failed++;
     c->state = CLIENT_CLOSING;
     wire_cut(c, true);
     return false;
@@ -112,6 +114,17 @@ static bool write_out(struct client *c, const unsigned char *bytes, size_t len)
 void client_write(struct client *c, const unsigned char *bytes, size_t len)
 {
     (void)write_out(c, bytes, len);
+}
+
+/* How long a reader takes that does not take its frames at once. */
+static void note_blocked(struct client *c)
+{
+    if (c->queue_count > 0 && c->blocked_ms == 0) {
+        c->blocked_ms = clock_monotonic_ms();
+    } else if (c->queue_count == 0 && c->blocked_ms) {
+        tally_unblocked(c->blocked_ms);
+        c->blocked_ms = 0;
+    }
 }
 
 void client_flush(struct client *c)
@@ -143,6 +156,7 @@ void client_flush(struct client *c)
         if (is_broken)
             return;
     }
+    note_blocked(c);
     if (c->queue_count > 0 && c->wire)
         wire_want_write(c);
     else if (c->queue_capacity > 64)

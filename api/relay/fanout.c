@@ -1,8 +1,6 @@
 #include "api/relay/fanout.h"
 
 #include "api/relay/hub.h"
-#include "common/clock.h"
-#include "common/metrics.h"
 
 #include <string.h>
 
@@ -79,7 +77,6 @@ static bool write_block(struct client *c, const struct batch *b, struct blocks *
 /* The stream's ids are milliseconds of Redis' clock, which is near enough to ours for a histogram. */
 static void measure(const struct batch *b, const struct blocks *blocks, const int *apart)
 {
-    int64_t now = clock_wall_ms();
     for (int i = 0; i < b->count; i++) {
         struct frame *f = b->frames[i];
         int deliveries = apart ? apart[i] : 0;
@@ -87,13 +84,7 @@ static void measure(const struct batch *b, const struct blocks *blocks, const in
             if (blocks->receivers[format] && frame_rendered(f, format))
                 deliveries += blocks->receivers[format];
         }
-        if (deliveries == 0)
-            continue;
-        metrics_add(METRIC_WS_MESSAGES, f->type, NULL, deliveries);
-        if (f->is_event) {
-            double seconds = (double)(now - (int64_t)f->id.ms) / 1000;
-            metrics_observe(METRIC_WS_MESSAGE_SECONDS, f->type, NULL, seconds > 0 ? seconds : 0);
-        }
+        relay_count_event(f->type, f->len, f->is_event ? (int64_t)f->id.ms : 0, deliveries);
     }
 }
 
@@ -127,6 +118,7 @@ static void flush(struct channel *channel)
 void fanout_add(struct hub *hub, struct channel *channel, struct frame *f)
 {
     struct batch *b = &channel->batch;
+    tally_queued(&hub->tally);
     if (b->count == 0) {
         channel->next_full = hub->full;
         hub->full = channel;

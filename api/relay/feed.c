@@ -48,6 +48,7 @@ struct entry {
 
 struct feed {
     struct subscriber *subscriber;
+    const char *own; /* its channel */
     struct table entries;
     struct port ports[FEED_PORTS];
     int port_count;
@@ -288,7 +289,9 @@ static void on_message(void *context, const char *name, const char *bytes, size_
 {
     struct feed *f = context;
     const struct entry *e = find(f, name);
-    if (e)
+    if (strcmp(name, f->own) == 0)
+        tell_wanting(f, ~0u, NOTE_MESSAGE, name, bytes, len);
+    else if (e)
         tell_wanting(f, e->wanted, NOTE_MESSAGE, name, bytes, len);
 }
 
@@ -346,6 +349,7 @@ enum status feed_new(struct scope *sc, uv_loop_t *loop, const struct redis_addre
     struct feed *f = must_calloc(1, sizeof *f);
     struct subscriber_events events = {f, on_up, on_lost, on_subscribed, on_unsubscribed, on_message};
     f->tick.data = f;
+    f->own = channel;
     enum status s = open_inbox(sc, &f->inbox, loop, on_feed_wake, f);
     if (s == STATUS_OK && uv_timer_init(loop, &f->tick) != 0)
         s = fail(sc, STATUS_INTERNAL, "the relay's loop takes no timer");

@@ -13,7 +13,8 @@ enum {
 struct feed;
 struct port;
 
-/* `loop` will be the first port's. `channel` is the feed's own (subscriber.h). */
+/* `loop` will be the first port's. `channel` is the feed's own (subscriber.h); what is published there comes out of all
+ * ports, and it lives as long as the feed. */
 enum status feed_new(struct scope *sc, uv_loop_t *loop, const struct redis_address *address, const char *channel,
                      struct feed **out) must_check;
 /* Before any loop runs; `loop` is where the events come. */

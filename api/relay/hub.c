@@ -3,6 +3,7 @@
 #include "api/relay/fanout.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/metrics.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -48,6 +49,11 @@ const char *hub_stream_name(struct scope *sc, const struct client *c)
     return redis_key(sc, names, MESSAGE_USER_STREAM, (long long)c->user_id);
 }
 
+static int is_operation(const char *counter)
+{
+    return strncmp(counter, "operation:", 10) == 0;
+}
+
 static bool count_up(struct table *counters, const char *name, int64_t most)
 {
     struct counter *counter = (struct counter *)table_find(counters, name);
@@ -65,6 +71,8 @@ bool hub_count_up(struct hub *hub, const char *name, int64_t most)
 {
     pthread_mutex_lock(&hub->shared->lock);
     bool has_room = count_up(&hub->shared->counters, name, most);
+    if (has_room && ((struct counter *)table_find(&hub->shared->counters, name))->count == 1)
+        hub->tally.watched_operations += is_operation(name);
     pthread_mutex_unlock(&hub->shared->lock);
     return has_room;
 }
@@ -76,6 +84,7 @@ void hub_count_down(struct hub *hub, const char *name)
     if (counter && --counter->count <= 0) {
         table_remove(&hub->shared->counters, &counter->node);
         free(counter);
+        hub->tally.watched_operations -= is_operation(name);
     }
     pthread_mutex_unlock(&hub->shared->lock);
 }
@@ -86,6 +95,7 @@ void hub_mark_dirty(struct client *c)
     if (c->is_dirty || !c->wire)
         return;
     c->is_dirty = true;
+    tally_queued(&c->hub->tally);
     client_ref(c);
     c->next_dirty = c->hub->dirty;
     c->hub->dirty = c;
@@ -107,6 +117,7 @@ static void on_check(uv_check_t *check)
 {
     fanout_flush(check->data);
     flush_dirty(check->data);
+    tally_written(&((struct hub *)check->data)->tally);
 }
 
 /* ---- the subscription ---- */
@@ -151,9 +162,25 @@ static void on_unsubscribed(void *context, const char *name)
         channel_unsubscribed(&hub->channels, channel);
 }
 
+/* What the registry asks of this instance. */
+static void take_word(struct hub *hub, const char *bytes, size_t len)
+{
+    char user[24];
+    size_t start = sizeof REGISTRY_ASK - 1;
+    if (len <= start || len - start >= sizeof user || memcmp(bytes, REGISTRY_ASK, start) != 0)
+        return;
+    memcpy(user, bytes + start, len - start);
+    user[len - start] = '\0';
+    silent_ask(hub, strtoll(user, NULL, 10));
+}
+
 static void on_message(void *context, const char *name, const char *bytes, size_t len)
 {
     struct hub *hub = context;
+    if (strcmp(name, hub->shared->own_channel) == 0) {
+        take_word(hub, bytes, len);
+        return;
+    }
     struct channel *channel = channel_find(&hub->channels, name);
     struct frame *f = channel && channel->first ? frame_event(bytes, len, NULL) : NULL;
     if (!f)
@@ -188,13 +215,13 @@ static void settle_check(struct table_node *node, void *context)
 
 static void each_second(struct hub *hub, int64_t now)
 {
-    char own[96];
+    tally_tell(&hub->tally);
     channels_tidy(&hub->channels, now);
     table_each(&hub->channels.table, settle_check, &now);
-    if (hub->lane == 0 && now / 1000 % PULSE_SECONDS == 0) {
-        snprintf(own, sizeof own, "%srelay:%s", hub->settings->redis_prefix, hub->api->instance_id);
-        lookup_pulse(hub, own);
-    }
+    if (hub->lane == 0)
+        metrics_set(METRIC_WS_SUBSCRIBED, NULL, NULL, feed_is_up(hub->shared->feed) ? 1 : 0);
+    if (hub->lane == 0 && now / 1000 % PULSE_SECONDS == 0)
+        lookup_pulse(hub, hub->shared->own_channel);
     table_each(&hub->channels.table, check_channel, hub);
     if (hub->has_failed_pages) {
         hub->has_failed_pages = false;
@@ -212,6 +239,7 @@ static void on_tick(uv_timer_t *tick)
     struct hub *hub = tick->data;
     int64_t now = clock_monotonic_ms();
     wheel_advance(&hub->wheel, now, client_timer, hub);
+    silent_tick(hub, now);
     if (now >= hub->next_second_ms) {
         hub->next_second_ms = now + 1000;
         each_second(hub, now);
@@ -240,6 +268,7 @@ enum status hub_init(struct scope *sc, struct hub *hub)
         hub->heartbeats[i] = frame_heartbeat(i);
     hub->pong = frame_text(pong, sizeof pong - 1);
     hub->scratch = must_malloc(WRITE_BYTES);
+    hub->openings = openings_new();
     int64_t now = clock_monotonic_ms();
     hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
     wheel_init(&hub->wheel, now);
@@ -286,6 +315,7 @@ void hub_stop(struct hub *hub)
     port_stop(hub->port);
     lookup_stop(hub->scans);
     lookup_stop(hub->lookup);
+    openings_close(hub->openings);
     flush_dirty(hub);
     uv_close((uv_handle_t *)&hub->tick, NULL);
     uv_close((uv_handle_t *)&hub->check, NULL);
@@ -307,4 +337,5 @@ void hub_done(struct hub *hub)
         frame_unref(hub->heartbeats[i]);
     frame_unref(hub->pong);
     free(hub->scratch);
+    openings_free(hub->openings);
 }

@@ -6,6 +6,8 @@
 #include "api/relay/history.h"
 #include "api/relay/lookup.h"
 #include "api/relay/registry.h"
+#include "api/relay/relay_metrics.h"
+#include "api/relay/silent.h"
 #include "api/relay/upgrade.h"
 #include "api/relay/wheel.h"
 
@@ -28,12 +30,16 @@ enum client_state {
     CLIENT_GONE,
 };
 
+struct openings;
 struct scan;
 struct client;
 
 struct open_answer {
     enum status status;
     char reason[124];
+    const char *why;                         /* a label of websocket_refusals_total; constant */
+    const char *operation_type;              /* constant; NULL = it is on no operation */
+    struct frame *state;                     /* current_state, read before any page; NULL = none. The client's */
     int64_t user_id, api_key_id, expires_at; /* api_key_id 0 = it came with a signed token */
     bool is_superuser, is_registered, has_position;
     struct event_id position;
@@ -50,6 +56,9 @@ struct wire_ops {
     void (*want_write)(struct client *c);
     /* Closes without a goodbye, soon; `is_hard`: what the kernel still holds is thrown away. */
     void (*cut)(struct client *c, bool is_hard);
+    /* True when the other end has acknowledged nothing of what was sent for so long: its network is gone. NULL = not
+     * known. */
+    bool (*is_unheard)(const struct client *c, int64_t for_ms);
     /* The last thing that is written; what comes after is the wire's. */
     struct frame *(*goodbye)(int code, const char *reason);
 };
@@ -75,9 +84,11 @@ struct client {
     bool is_page_asked, wants_page; /* one is on its way, whether it is still wanted or not; another is needed */
     bool is_explicit;               /* the position was named by the client */
     bool is_position_known;
-    bool is_ignoring; /* the rest of a binary message */
-    bool is_packed;   /* the message is compressed */
-    bool is_in_frame; /* more of the frame is to come */
+    bool is_ignoring;       /* the rest of a binary message */
+    bool is_held, was_held; /* silent.h */
+    bool has_ponged;        /* it answers pings of the protocol */
+    bool is_packed;         /* the message is compressed */
+    bool is_in_frame;       /* more of the frame is to come */
     struct open_answer answer;
     char target[65];
     int64_t user_id, api_key_id, expires_at;
@@ -88,6 +99,9 @@ struct client {
     int queue_first, queue_count, queue_capacity;
     size_t pending_bytes;
     int64_t heard_ms, next_ping_ms, cut_at_ms;
+    int64_t opened_ms, blocked_ms; /* 0 = what was sent has left */
+    int64_t asked_ms;              /* 0 = not (silent.h) */
+    int64_t message_tat_us;        /* rate.h */
     struct wheel_entry timer;
     struct text message; /* of several fragments */
     size_t message_bytes;
@@ -103,6 +117,7 @@ struct counter {
 struct shared {
     struct feed *feed;
     struct redis *names; /* never connects: prefix and address */
+    char *own_channel;   /* this instance's */
     int lane_count;
     _Atomic int client_count;
     _Atomic int64_t last_number; /* of the connections */
@@ -120,6 +135,9 @@ struct hub {
     struct port *port;
     struct channels channels;
     struct lookup *lookup, *scans;
+    struct openings *openings;
+    struct silence silence;
+    struct tally tally;
     struct wheel wheel;
     struct client *clients, *dirty;
     struct channel *full; /* with a batch to be delivered */
@@ -164,6 +182,11 @@ static inline void wire_cut(struct client *c, bool is_hard)
         c->ops->cut(c, is_hard);
 }
 
+static inline bool wire_is_unheard(const struct client *c, int64_t for_ms)
+{
+    return c->wire && c->ops->is_unheard && c->ops->is_unheard(c, for_ms);
+}
+
 /* client.c */
 struct client *client_new(struct hub *hub, const struct wire_ops *ops);
 void client_ref(struct client *c);
@@ -173,6 +196,10 @@ void client_unref(struct client *c);
 const char *client_count(struct client *c);
 /* Says goodbye with a code, and is cut when the client does not answer in time. */
 void client_close(struct client *c, int code, const char *reason);
+/* It counts no more, here and in the registry, though its end of the connection may not be closed yet. */
+void client_uncount(struct client *c);
+/* Of its operation, or of its kind of socket: a label. */
+const char *client_type(const struct client *c);
 /* Lets it go, now. */
 void client_dismiss(struct client *c);
 void client_gone(struct client *c);
@@ -220,16 +247,26 @@ void client_checked(struct client *c, const struct event_id *end, bool is_final_
 /* client_says.c */
 void client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary);
 void client_heard(struct client *c);
+/* A pong of the protocol. */
+void client_ponged(struct client *c);
+
+/* opening.c: who is it, and may it? Ends in client_opened(). False = too many wait. */
+bool lookup_open(struct client *c);
+struct openings *openings_new(void);
+/* Ends those that wait; after the look-up threads have ended. */
+void openings_close(struct openings *o);
+void openings_free(struct openings *o);
 
 /* lookups.c: what is asked of PostgreSQL and Redis for a client; each ends in one of the functions below. False = too
  * much at once. */
-bool lookup_open(struct client *c);
 bool lookup_page(struct client *c);
 bool lookup_last_word(struct client *c);
 void lookup_leave(struct client *c);
 void lookup_renew(struct hub *hub);
 void lookup_pulse(struct hub *hub, const char *channel);
 bool lookup_check(struct hub *hub, struct channel *channel);
+/* current_state of a row as SQL_RELAY_OPERATION gives them. */
+struct frame *lookup_state_frame(const PGresult *rows, int row);
 /* On a look-up thread: STATUS_FORBIDDEN when this user, or the API key it came with, has no right to be here any more.
  */
 enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id) must_check;

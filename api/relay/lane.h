@@ -14,7 +14,7 @@ uv_loop_t *lane_loop(struct lane *lane);
 enum status lane_prepare(struct scope *sc, struct lane *lane) must_check;
 enum status lane_start(struct scope *sc, struct lane *lane) must_check;
 /* relay_adopt. Any thread. */
-void lane_adopt(struct lane *lane, int fd, const char *head, size_t head_len);
+void lane_adopt(struct lane *lane, int fd, const char *head, size_t head_len, const char *refusal);
 /* Connections that are its, those on their way to it included. */
 int lane_connections(const struct lane *lane);
 /* Begins to let all clients go over the time. Any thread. */

@@ -64,12 +64,11 @@ static void init_shared(struct shared *shared)
 
 static enum status start_feed(struct scope *sc, struct relay *r, struct api *api)
 {
-    char own[96];
-    snprintf(own, sizeof own, "%srelay:%s", api->settings->redis_prefix, api->instance_id);
     struct redis *names = redis_new(
         &(struct redis_options){.url = api->settings->redis_url, .prefix = api->settings->redis_prefix});
     struct redis_address address = redis_address(names);
-    enum status s = feed_new(sc, lane_loop(r->lanes[0]), &address, own, &r->shared.feed);
+    r->shared.own_channel = must_strdup(redis_key(sc, names, REGISTRY_INSTANCE_CHANNEL, api->instance_id));
+    enum status s = feed_new(sc, lane_loop(r->lanes[0]), &address, r->shared.own_channel, &r->shared.feed);
     r->shared.names = names; /* the address lies in it */
     return s;
 }
@@ -96,15 +95,14 @@ enum status relay_start(struct scope *sc, struct api *api, struct relay **out)
     return s; /* a start that fails ends the process: what it left is not taken apart */
 }
 
-void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, const char *client_address)
+void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, const char *refusal)
 {
-    log_debug("websocket_adopted", log_text("client", client_address));
     struct lane *least = r->lanes[0];
     for (int i = 1; i < r->lane_count; i++) {
         if (lane_connections(r->lanes[i]) < lane_connections(least))
             least = r->lanes[i];
     }
-    lane_adopt(least, fd, head, head_len);
+    lane_adopt(least, fd, head, head_len, refusal);
 }
 
 const char *relay_trouble(const struct relay *r)
@@ -144,6 +142,7 @@ void relay_free(struct relay *r)
         lane_free(r->lanes[i]);
     feed_free(r->shared.feed);
     redis_free(r->shared.names);
+    free(r->shared.own_channel);
     table_each(&r->shared.counters, free_counter, &r->shared.counters);
     table_done(&r->shared.counters);
     pthread_mutex_destroy(&r->shared.lock);

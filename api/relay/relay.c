@@ -36,6 +36,7 @@ enum {
 struct adoption {
     struct adoption *next;
     int fd;
+    const char *refusal;
     size_t len;
     char head[];
 };
@@ -94,6 +95,15 @@ static void socket_cut(struct client *c, bool is_hard)
     cut_soon(c->wire);
 }
 
+static bool socket_is_unheard(const struct client *c, int64_t for_ms)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return false;
+    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
+}
+
 /* ---- what libwebsockets tells ---- */
 
 /* The 101 is being written. */
@@ -147,7 +157,7 @@ static int take_pong(struct lws *wsi, struct client *c)
 {
     if (lws_get_reserved_bits(wsi) & RSV1)
         client_close(c, CLOSE_PROTOCOL, "a pong is never compressed");
-    client_heard(c);
+    client_ponged(c);
     return 0;
 }
 
@@ -259,15 +269,19 @@ static void answer_http(int fd, enum status s, const char *detail)
 }
 
 /* What is known before anybody is asked. */
-static const char *refusal_of(const struct lane *r, const struct ws_head *head)
+static const char *refusal_of(const struct lane *r, const struct ws_head *head, const char **out_why)
 {
     const struct settings *s = r->hub.settings;
+    *out_why = "unknown_endpoint";
     if (head->kind == WS_UNKNOWN)
         return "there is no such WebSocket endpoint";
+    *out_why = "origin";
     if (!ws_origin_is_allowed(s->cors_origins, head->origin, head->host))
         return "this origin is not allowed";
+    *out_why = "instance_limit";
     if (r->hub.shared->client_count > s->ws_max_total)
         return "too many connections to this server";
+    *out_why = NULL;
     return NULL;
 }
 
@@ -314,6 +328,7 @@ static const struct wire_ops websocket_wire = {
     .write = socket_write,
     .want_write = socket_want_write,
     .cut = socket_cut,
+    .is_unheard = socket_is_unheard,
     .goodbye = frame_close,
 };
 
@@ -340,7 +355,11 @@ static void adopt(struct lane *r, struct adoption *a)
     else
         c->format = c->head.is_flat ? FRAME_FLAT : FRAME_WS;
     memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
-    c->refusal = refusal_of(r, &c->head);
+    c->refusal = refusal_of(r, &c->head, &c->answer.why);
+    if (a->refusal) {
+        c->refusal = a->refusal;
+        c->answer.why = "address_rate";
+    }
     text_append(&c->early, a->head + c->head.head_len, a->len - c->head.head_len);
     client_begin(c);
 }
@@ -355,12 +374,12 @@ static struct adoption *take_adoptions(struct lane *r)
     return list;
 }
 
-void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len)
+void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len, const char *refusal)
 {
     atomic_fetch_add(&r->client_count, 1);
     atomic_fetch_add(&r->hub.shared->client_count, 1);
     struct adoption *a = must_malloc(sizeof *a + head_len);
-    *a = (struct adoption){.fd = fd, .len = head_len};
+    *a = (struct adoption){.fd = fd, .refusal = refusal, .len = head_len};
     memcpy(a->head, head, head_len);
     pthread_mutex_lock(&r->lock);
     *r->last_adoption = a;
