@@ -489,14 +489,14 @@ def test_bombs_take_no_memory_that_stays(api, user):
         ws.sock.sendall(bomb)
         assert ws.end()[0] == 1009
         ws.abort()
-    assert resident_kib(api) - before < 8 << 10
+    assert resident_kib(api) - before < 64 << 10
 
 
 @pytest.mark.parametrize("offer,answer", [
     ("permessage-deflate; server_max_window_bits=11", None), ("permessage-deflate; client_max_window_bits=16", None), ("permessage-deflate; what", None),
     ("x-webkit-deflate-frame", None), ('a; b="', None), ("permessage-deflate; client_max_window_bits=8; client_no_context_takeover", ANSWER),
     ("permessage-deflate; server_max_window_bits=10, permessage-deflate", ANSWER), ("y, permessage-deflate; server_max_window_bits=15", ANSWER + "; server_max_window_bits=12"),
-    ("permessage-deflate;" + " client_no_context_takeover;" * 500, None)])
+    ("permessage-deflate;" + " client_no_context_takeover;" * 20, None)], ids=range(9))
 def test_an_offer_is_kept_or_declined(api, user, operation, publish, offer, answer):
     ws = user.open_packed(api, operation.path, offer="Sec-WebSocket-Extensions: " + offer)
     assert ws.headers.get("sec-websocket-extensions") == answer
@@ -517,9 +517,11 @@ def test_nothing_is_compressed_unless_it_was_switched_on(make_stack):
 
 # --- all at once
 
-def test_random_frames_on_many_connections_while_events_flow(stack, api, publish):
-    """Valid and invalid ones in any order; those who behave get every event once, in order, and the program lives."""
-    watcher = User(stack)
+def test_random_frames_on_many_connections_while_events_flow(make_stack):
+    """Valid and invalid ones in any order; those who behave get every event once, in order, and the program lives and ends well (built with sanitizers:
+    without a report and a leak). OPSTREAM_WS_STORM_SECONDS and OPSTREAM_WS_STORM_CONNECTIONS make it longer and larger."""
+    stack = make_stack(apis=1, workers=0, WS_DEFLATE="on", WS_MAX_CONNECTIONS_PER_USER=200)
+    api, publish, watcher = stack.apis[0], Publisher(stack), User(stack)
     operation = Operation(stack, watcher)
     seconds, total = float(os.environ.get("OPSTREAM_WS_STORM_SECONDS", "5")), 0
     connections = int(os.environ.get("OPSTREAM_WS_STORM_CONNECTIONS", "60"))
@@ -582,9 +584,11 @@ def test_random_frames_on_many_connections_while_events_flow(stack, api, publish
         thread.join()
     assert not errors and opened[0] > 30 and total > 20
     assert api.child.poll() is None
+    publish.close()
     for ws in calm:
         assert answers(ws)
         ws.close()
     again = watcher.open(api)
     assert answers(again)
-    again.close()
+    assert api.stop() == 0, api.tail()
+    assert again.end()[0] is None
