@@ -1,11 +1,17 @@
 """The relay's promise under everything that may go wrong: what a client gets has no hole that it is not told of, nothing twice, all in order."""
+import contextlib
 import json
+import os
+import random
+import subprocess
+import tempfile
+import threading
 import time
 
 import pytest
-from support.stack import Stack, wait_for
+from support.stack import ROOT, Stack, wait_for
 from support.ws import TEXT, frame
-from test_websockets import Operation, Publisher, User, numbers, probe
+from test_websockets import PUBLISH, Operation, Publisher, User, numbers, probe
 
 KIND = "index_stage"  # changes a state: never coalesced
 
@@ -245,3 +251,194 @@ def test_a_resume_in_the_middle_of_a_replay_begins_where_it_says(api, user, oper
     assert seen[:begin] == list(range(begin)), "what was on its way"
     assert seen[begin:] == list(range(301, 500))
     ws.close()
+
+
+# --- many at once
+
+WATCH = os.environ.get("OPSTREAM_WATCH", os.path.join(ROOT, "build/plain/tests/tools/watch"))
+LONGER = int(os.environ.get("TORTURE", "1"))  # times as many events; the clients stay as many
+
+
+class Watchers:
+    """tests/tools/watch: thousands of clients, each of which checks every frame and number."""
+
+    def __init__(self, apis, groups, seed=1):
+        self.plan = tempfile.NamedTemporaryFile("w", suffix=".json")
+        json.dump({"ports": [a.port for a in apis], "seed": seed, "groups": groups}, self.plan)
+        self.plan.flush()
+        self.child = subprocess.Popen([WATCH, self.plan.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def say(self, line):
+        self.child.stdin.write(line + "\n")
+        self.child.stdin.flush()
+
+    def report(self):
+        self.say("report")
+        report = json.loads(self.child.stdout.readline())
+        for group in report:
+            assert not group["wrong"], group["wrong"]
+        return report
+
+    def total(self, name):
+        return sum(group[name] for group in self.report())
+
+    def wait(self, name, count, seconds=120):
+        try:
+            wait_for(f"{count} clients: {name}", lambda: self.total(name) >= count, seconds=seconds, every=0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.report()}") from error
+
+    def finish(self, lasts, seconds=120, settle=0.3):
+        """Everyone has everything, and nothing comes after it."""
+        for group, last in enumerate(lasts):
+            self.say(f"last {group} {last}")
+        self.wait("finished", self.total("count"), seconds)
+        before = self.total("events")
+        time.sleep(settle)
+        report = self.report()
+        assert sum(g["events"] for g in report) == before
+        self.close()
+        return report
+
+    def close(self):
+        if self.child.poll() is None:
+            self.say("quit")
+            self.child.wait(20)
+        self.child.stdout.close()
+        self.plan.close()
+
+
+class Load:
+    """Numbers the events of each operation (n) and of each user (u), and publishes them without waiting for each answer."""
+
+    def __init__(self, stack, url=None):
+        self.stack, self.failed, self.refused, self.sent, self.answered = stack, 0, 0, 0, 0
+        self.next, self.attempts = {}, {}
+        self.child = subprocess.Popen([PUBLISH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                      env={**os.environ, "REDIS_URL": url or os.environ["REDIS_URL"], "REDIS_PREFIX": stack.env["REDIS_PREFIX"]})
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.child.stdout:
+            self.answered += 1
+            self.failed += line.startswith(("failed", "not"))
+            self.refused += line.startswith("refused")
+
+    def number(self, of):
+        n = self.next.get(of, 0)
+        self.next[of] = n + 1
+        return n
+
+    def write(self, operation, kind, data, **more):
+        line = {"operation_id": operation.id, "user_id": operation.user.id, "collection_id": operation.collection, "type": kind, "data": data,
+                "attempt": self.attempts.setdefault(operation.id, 1), **more}
+        self.child.stdin.write(json.dumps(line) + "\n")
+        self.sent += 1
+
+    def __call__(self, operation, kind=KIND, filler=100, **more):
+        data = {"n": self.number(operation.id), "u": self.number(operation.user.id), "filler": "é" * (filler // 2)}
+        self.write(operation, kind, {**data, **more.pop("data", {})}, **more)
+
+    def stale(self, operation):
+        """Of an attempt that lost its operation: refused, so nobody may ever see it."""
+        self.write(operation, KIND, {"n": 10 ** 9, "u": 10 ** 9}, attempt=self.attempts[operation.id] - 1)
+
+    def flush(self):
+        self.child.stdin.flush()
+
+    def wait(self):
+        self.flush()
+        wait_for("all events to be published", lambda: self.answered >= self.sent, seconds=120)
+
+    def last(self, of):
+        return self.next[of] - 1
+
+    def close(self):
+        self.child.stdin.close()
+        self.child.wait(20)
+
+
+@pytest.fixture
+def closing():
+    """Closes what it is given at the test's end, whatever happened."""
+    things = []
+    yield lambda thing: things.append(thing) or thing
+    for thing in reversed(things):
+        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+            thing.close()
+        if isinstance(getattr(thing, "child", None), subprocess.Popen):
+            thing.child.kill()
+
+
+def many(make_stack, apis=2, **more):
+    settings = {"WS_MAX_CONNECTIONS_PER_USER": 100000, "WS_MAX_CONNECTIONS_PER_OPERATION": 100000, **more}
+    return make_stack(apis=apis, workers=0, **settings)
+
+
+def paced(rate, total, act):
+    """act(i) so many times a second, in handfuls."""
+    started = time.monotonic()
+    for i in range(total):
+        act(i)
+        ahead = i / rate - (time.monotonic() - started)
+        if ahead > 0.02:
+            yield i
+            time.sleep(ahead)
+    yield total
+
+
+RESTLESS = {"life_ms": [20, 1500], "pause_ms": [0, 150], "endings": ["close", "rst", "half"], "band_percent": 30}
+
+
+def test_hundreds_of_clients_that_reconnect_thousands_of_times_get_every_event_once_and_in_order(make_stack, closing):
+    stack = many(make_stack, apis=3)
+    choice = random.Random(6)
+    users = [User(stack) for _ in range(5)]
+    operations = [Operation(stack, users[i % 5]) for i in range(20)]
+    groups = [{"count": 12, "path": o.path, "token": o.user.token, "key": "n", **RESTLESS} for o in operations]
+    groups += [{"count": 16, "path": "/ws/operations", "token": u.token, "key": "u", **RESTLESS} for u in users]
+    watchers, load = closing(Watchers(stack.apis, groups)), closing(Load(stack))
+
+    def act(i):
+        operation = choice.choice(operations)
+        if i > 100 and i % 97 == 0 and operation.id in load.attempts:
+            load.attempts[operation.id] += 1
+        load(operation, filler=choice.choice([20, 100, 1500]))
+        if i % 50 == 0:
+            load.stale(operation)
+
+    for _ in paced(700, 8000 * LONGER, act):
+        load.flush()
+    for operation in operations:
+        load(operation, "operation_completed", status="completed", is_last=True)
+    load.wait()
+    assert load.failed == 0 and load.refused >= 160 * LONGER
+    report = watchers.finish([load.last(o.id) for o in operations] + [load.last(u.id) for u in users])
+    assert sum(g["ends"] for g in report) > 2000
+    assert sum(g["truncated"] for g in report) == 0
+
+
+def test_two_instances_restarted_one_after_the_other_under_load_lose_nothing_and_make_no_storm(make_stack, closing):
+    stack = many(make_stack, DRAIN_SECONDS=5)
+    clients = 1000 if LONGER == 1 else 2000
+    users = [User(stack) for _ in range(10)]
+    operations = [Operation(stack, u) for u in users]
+    calm = {"pause_ms": [0, 1000]}
+    groups = [{"count": clients // 20, "path": o.path, "token": o.user.token, "key": "n", **calm} for o in operations]
+    groups += [{"count": clients // 20, "path": "/ws/operations", "token": u.token, "key": "u", **calm} for u in users]
+    watchers, load = closing(Watchers(stack.apis, groups)), closing(Load(stack))
+    watchers.wait("connected", clients)
+    watchers.say("peak")
+    restarts = threading.Thread(target=lambda: [a.restart() for a in stack.apis])
+    restarts.start()
+    for _ in paced(100, 100000, lambda i: load(operations[i % 10])):
+        load.flush()
+        if not restarts.is_alive():
+            break
+    load.wait()
+    report = watchers.finish([load.last(o.id) for o in operations] + [load.last(u.id) for u in users])
+    assert sum(g["truncated"] for g in report) == 0
+    told = sum(g["closed"].get("1012", 0) for g in report)
+    assert told + sum(g["cuts"] for g in report) >= clients
+    assert report[0]["most_connects_a_second"] < clients * 0.9, "the drain lets them go one after the other"
