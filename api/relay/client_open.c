@@ -11,6 +11,7 @@
 static void refuse(struct client *c, int code, const char *reason)
 {
     metrics_add(METRIC_WS_CONNECTIONS, ws_kind_name(c->kind), "refused", 1);
+    c->refusal = reason;
     client_close(c, code, reason);
 }
 
@@ -60,7 +61,8 @@ void client_choose_position(struct client *c, const struct open_answer *a, const
         position = a->position;
         c->is_position_known = a->has_position;
     }
-    c->needs_state = c->kind == WS_OPERATION;
+    /* Who asks on where the last answer ended has had it. */
+    c->needs_state = c->kind == WS_OPERATION && !(client_is_poll(c) && is_named && !c->was_truncated);
     replay_start(&c->replay, &position);
     c->wants_page = c->is_position_known;
     c->replay.is_live = !c->is_position_known; /* Redis was away: what comes from now on */

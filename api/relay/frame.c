@@ -34,7 +34,7 @@ void frame_put(struct text *out, const char *payload, size_t len)
     text_append(out, payload, len);
 }
 
-static struct frame *frame_of_bytes(const void *bytes, size_t len)
+struct frame *frame_raw(const void *bytes, size_t len)
 {
     struct frame *f = must_malloc(sizeof *f + len);
     *f = (struct frame){.refs = 1, .len = (uint32_t)len};
@@ -103,14 +103,14 @@ struct frame *frame_heartbeat(enum frame_format format)
 {
     static const char ping[] = "{\"type\":\"ping\"}", comment[] = ": ping\n\n";
     if (format == FRAME_SSE)
-        return frame_of_bytes(comment, sizeof comment - 1);
+        return frame_raw(comment, sizeof comment - 1);
     scoped_text text = {0};
     if (format != FRAME_LINE) {
         frame_put(&text, ping, sizeof ping - 1);
         /* libwebsockets does not report pongs without a payload. */
         text_append(&text, (const unsigned char[]){OPCODE_PING, 1, '.'}, 3);
     }
-    return frame_of_bytes(text.data, text.len);
+    return frame_raw(text.data, text.len);
 }
 
 struct frame *frame_close(int code, const char *reason)
@@ -122,7 +122,7 @@ struct frame *frame_close(int code, const char *reason)
     bytes[2] = (unsigned char)(code >> 8);
     bytes[3] = (unsigned char)code;
     memcpy(bytes + 4, reason, len);
-    return frame_of_bytes(bytes, len + 4);
+    return frame_raw(bytes, len + 4);
 }
 
 struct frame *frame_ref(struct frame *f)
@@ -141,7 +141,7 @@ void frame_unref(struct frame *f)
 }
 
 /* JSON has line breaks between its tokens only. */
-static void put_line(struct text *out, const struct frame *f)
+static void put_on_one_line(struct text *out, const struct frame *f)
 {
     size_t start = out->len;
     text_append(out, f->json, f->json_len);
@@ -152,14 +152,33 @@ static void put_line(struct text *out, const struct frame *f)
     text_putc(out, '\n');
 }
 
+static void put_id(struct text *out, const struct event_id *id)
+{
+    text_printf(out, "%s-%llu-%llu", id->epoch, (unsigned long long)id->ms, (unsigned long long)id->seq);
+}
+
+static void put_line(struct text *out, const struct frame *f)
+{
+    static const char *const last[] = {"operation_completed", "operation_failed", "operation_cancelled"};
+    bool is_last = false;
+    for (size_t i = 0; i < array_len(last); i++)
+        is_last = is_last || strcmp(f->type, last[i]) == 0;
+    if (f->is_event)
+        put_id(out, &f->id);
+    text_puts(out, is_last ? "\t.\t" : "\t\t");
+    put_on_one_line(out, f);
+}
+
 /* https://html.spec.whatwg.org/multipage/server-sent-events.html */
 static void put_sse(struct text *out, const struct frame *f)
 {
-    if (f->is_event)
-        text_printf(out, "id: %s-%llu-%llu\n", f->id.epoch, (unsigned long long)f->id.ms,
-                    (unsigned long long)f->id.seq);
+    if (f->is_event) {
+        text_puts(out, "id: ");
+        put_id(out, &f->id);
+        text_putc(out, '\n');
+    }
     text_puts(out, "data: ");
-    put_line(out, f);
+    put_on_one_line(out, f);
     text_putc(out, '\n');
 }
 
@@ -182,7 +201,7 @@ static struct frame *make(const struct frame *f, enum frame_format format)
     }
     if (!text.len)
         return NULL;
-    struct frame *made = frame_of_bytes(text.data, text.len);
+    struct frame *made = frame_raw(text.data, text.len);
     made->is_event = f->is_event;
     made->is_progress = f->is_progress;
     memcpy(made->operation_id, f->operation_id, sizeof f->operation_id);

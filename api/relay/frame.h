@@ -12,7 +12,7 @@ enum frame_format {
     FRAME_WS,   /* as they were published */
     FRAME_FLAT, /* ?format=flat: as clients of the oldest protocol know them */
     FRAME_SSE,  /* Server-Sent Events */
-    FRAME_LINE, /* the JSON alone, one line each */
+    FRAME_LINE, /* for a long poll's answer, see poll_answer.h */
     FRAME_FORMATS
 };
 
@@ -40,6 +40,8 @@ struct frame *frame_event(const char *json, size_t len, const struct event_id *i
 struct frame *frame_heartbeat(enum frame_format format);
 /* A close frame of WebSockets; `reason` is cut to 123 bytes. */
 struct frame *frame_close(int code, const char *reason);
+/* Bytes as they go out. */
+struct frame *frame_raw(const void *bytes, size_t len);
 struct frame *frame_ref(struct frame *f);
 void frame_unref(struct frame *f);
 /* The rendering a connection wants; NULL = nothing is sent for this event. Not a new reference. */

@@ -242,7 +242,7 @@ static enum status start_parts(struct scope *sc, struct hub *hub)
     if (s == STATUS_OK)
         s = subscriber_new(sc, hub->loop, &address, own, &events, &hub->subscriber);
     hub->channels.subscriber = hub->subscriber;
-    return s;
+    return s == STATUS_OK ? streams_new(sc, hub) : s;
 }
 
 enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct api *api)
@@ -289,7 +289,7 @@ void hub_drain(struct hub *hub, int spread_ms)
     shuffle(list, count);
     int64_t now = clock_monotonic_ms();
     for (int i = 0; i < count; i++) {
-        list[i]->cut_at_ms = now + (int64_t)spread_ms * i / count;
+        list[i]->cut_at_ms = now + (client_is_poll(list[i]) ? 0 : (int64_t)spread_ms * i / count);
         wheel_put(&hub->wheel, &list[i]->timer, list[i]->cut_at_ms);
     }
     free(list);
@@ -301,6 +301,7 @@ void hub_stop(struct hub *hub)
     subscriber_stop(hub->subscriber);
     lookup_stop(hub->scans);
     lookup_stop(hub->lookup);
+    streams_stop(hub->streams);
     flush_dirty(hub);
     uv_close((uv_handle_t *)&hub->tick, NULL);
     uv_close((uv_handle_t *)&hub->check, NULL);
@@ -317,6 +318,7 @@ void hub_done(struct hub *hub)
     subscriber_free(hub->subscriber);
     lookup_free(hub->scans);
     lookup_free(hub->lookup);
+    streams_free(hub->streams);
     channels_done(&hub->channels);
     table_each(&hub->counters, free_counter, &hub->counters);
     table_done(&hub->counters);

@@ -26,6 +26,7 @@ enum client_state {
 };
 
 struct scan;
+struct streams;
 struct client;
 
 struct open_answer {
@@ -34,6 +35,7 @@ struct open_answer {
     int64_t user_id, api_key_id, expires_at; /* api_key_id 0 = it came with a signed token */
     bool is_superuser, is_registered, has_position;
     struct event_id position;
+    bool is_announced; /* an operation whose last event was published: no other one follows */
 };
 /* What moves a client's bytes: a WebSocket (relay.c) is one kind of wire. All on the loop. */
 struct wire_ops {
@@ -49,6 +51,10 @@ struct wire_ops {
     void (*cut)(struct client *c, bool is_hard);
     /* The last thing that is written; what comes after is the wire's. */
     struct frame *(*goodbye)(int code, const char *reason);
+    /* NULL = does not matter. A page of history could not be read, or (STATUS_OK) all of them are through. */
+    void (*settled)(struct client *c, enum status s);
+    /* Only where answer_at_ms is set: it is that late. */
+    void (*due)(struct client *c);
 };
 
 struct client {
@@ -83,6 +89,7 @@ struct client {
     int queue_first, queue_count, queue_capacity;
     size_t pending_bytes;
     int64_t heard_ms, next_ping_ms, cut_at_ms;
+    int64_t answer_at_ms; /* of a long poll; 0 = of nobody else */
     struct wheel_entry timer;
     struct text message; /* of several fragments */
     size_t message_bytes;
@@ -103,6 +110,8 @@ struct hub {
     struct channels channels;
     struct lookup *lookup, *scans;
     struct wheel wheel;
+    struct streams *streams;
+    void (*let_go)(struct client *c); /* client_gone, and what else counts it */
     struct client *clients, *dirty;
     struct table counters;
     int client_count;
@@ -115,6 +124,12 @@ struct hub {
     bool is_draining, is_stopping, has_failed_pages;
     _Atomic bool is_subscribed;
 };
+
+/* It gets one answer and is gone. */
+static inline bool client_is_poll(const struct client *c)
+{
+    return c->format == FRAME_LINE;
+}
 
 static inline void wire_open(struct client *c)
 {
@@ -199,6 +214,16 @@ void client_checked(struct client *c, const struct event_id *end, bool is_final_
 /* client_says.c */
 void client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary);
 void client_heard(struct client *c);
+
+/* streams.c */
+struct stream;
+struct stream_http;
+/* relay_attach. Any thread. */
+void stream_attach(struct streams *streams, struct stream *stream, const struct stream_http *http);
+enum status streams_new(struct scope *sc, struct hub *hub) must_check;
+/* Ends those that are left; the loop must run once more before streams_free. */
+void streams_stop(struct streams *streams);
+void streams_free(struct streams *streams);
 
 /* lookups.c: what is asked of PostgreSQL and Redis for a client; each ends in one of the functions below. False = too
  * much at once. */

@@ -30,7 +30,7 @@ struct open_job {
     struct client *client;
     const struct settings *settings;
     enum ws_kind kind;
-    bool wants_end;
+    bool wants_end, is_poll;
     char *token;
     char target[65];
     struct registration registration;
@@ -66,12 +66,19 @@ static enum status check_scan(struct scope *sc, struct lookup_tools *tools, cons
     return is_own ? STATUS_OK : fail(sc, STATUS_NOT_FOUND, "Scan '%s' not found", scan_id);
 }
 
-static enum status check_access(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
+static enum status find_watched(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
 {
     scoped(PGresult) *rows = NULL;
+    enum status s = find_operation(sc, tools, j->target, j->answer.user_id, &rows);
+    j->answer.is_announced = s == STATUS_OK && db_bool(rows, 0, "is_announced");
+    return s;
+}
+
+static enum status check_access(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
+{
     switch (j->kind) {
     case WS_OPERATION:
-        return find_operation(sc, tools, j->target, j->answer.user_id, &rows);
+        return find_watched(sc, j, tools);
     case WS_DIRECTORY_SCAN:
         return check_scan(sc, tools, j->target, j->answer.user_id);
     case WS_OPERATIONS:
@@ -86,6 +93,8 @@ static enum status check_access(struct scope *sc, struct open_job *j, struct loo
 static enum status enter_registry(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
 {
     j->registration.user_id = j->answer.user_id;
+    if (j->is_poll)
+        return STATUS_OK; /* it comes and goes too fast; this instance counts it */
     enum status s = registry_enter(sc, tools->events, &j->registration, j->settings->ws_max_per_user,
                                    j->settings->ws_max_per_operation);
     if (s == STATUS_RATE_LIMITED)
@@ -107,9 +116,12 @@ static void find_end(struct scope *sc, struct open_job *j, struct lookup_tools *
     memcpy(j->answer.position.epoch, page.epoch, sizeof page.epoch);
 }
 
-static enum status open_on_thread(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
+/* Those who come over HTTP are known already. */
+static enum status find_user(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
 {
     struct user user = {0};
+    if (j->answer.user_id)
+        return STATUS_OK;
     if (!j->token || !*j->token)
         return fail(sc, STATUS_UNAUTHENTICATED, "Not authenticated");
     enum status s = auth_check(sc, j->settings, tools->db, j->token, &user);
@@ -119,7 +131,14 @@ static enum status open_on_thread(struct scope *sc, struct open_job *j, struct l
     j->answer.expires_at = user.token_expires_at;
     j->answer.is_superuser = user.is_superuser;
     j->answer.api_key_id = user.api_key_id;
-    s = check_access(sc, j, tools);
+    return STATUS_OK;
+}
+
+static enum status open_on_thread(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
+{
+    enum status s = find_user(sc, j, tools);
+    if (s == STATUS_OK)
+        s = check_access(sc, j, tools);
     if (s == STATUS_OK)
         s = enter_registry(sc, j, tools);
     if (s == STATUS_OK && j->wants_end)
@@ -157,8 +176,13 @@ bool lookup_open(struct client *c)
         .settings = c->hub->settings,
         .kind = c->kind,
         .wants_end = c->kind == WS_OPERATIONS && !(c->head.last_id && *c->head.last_id),
+        .is_poll = client_is_poll(c),
         .token = c->head.token ? must_strdup(c->head.token) : NULL,
-        .answer = {.status = STATUS_UNAVAILABLE},
+        .answer = {.status = STATUS_UNAVAILABLE,
+                   .user_id = c->user_id,
+                   .api_key_id = c->api_key_id,
+                   .expires_at = c->expires_at,
+                   .is_superuser = c->is_superuser},
     };
     memcpy(j->target, c->target, sizeof j->target);
     snprintf(j->registration.member, sizeof j->registration.member, "%s:%lld", c->hub->api->instance_id,
@@ -385,7 +409,7 @@ void lookup_renew(struct hub *hub)
     while (c) {
         struct registry_job *j = registry_job(false, REGISTRY_BATCH);
         for (; c && j->count < REGISTRY_BATCH; c = c->next) {
-            if (!c->is_counted)
+            if (!c->is_counted || client_is_poll(c))
                 continue;
             c->is_registered = true;
             j->list[j->count++] = c->registration;

@@ -7,6 +7,7 @@
 #include "api/relay/relay.h"
 
 #include "api/relay/hub.h"
+#include "api/relay/stream.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -295,6 +296,12 @@ void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, con
     uv_async_send(&r->wake);
 }
 
+void relay_attach(struct relay *r, struct stream *stream, const struct stream_http *http)
+{
+    atomic_fetch_add(&r->client_count, 1);
+    stream_attach(r->hub.streams, stream, http);
+}
+
 /* ---- the loop ---- */
 
 static void on_wake(uv_async_t *wake)
@@ -319,7 +326,7 @@ static void close_rest(struct relay *r)
 {
     for (struct client *c = r->hub.clients; c; c = c->next) {
         if (c->wire)
-            lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+            wire_cut(c, false);
     }
 }
 
@@ -396,6 +403,7 @@ static enum status start_loop(struct scope *sc, struct relay *r, struct api *api
     enum status s = create_context(sc, r);
     if (s == STATUS_OK)
         s = hub_init(sc, &r->hub, &r->loop, api);
+    r->hub.let_go = let_go;
     if (s == STATUS_OK && pthread_create(&r->thread, NULL, run, r) != 0)
         s = fail(sc, STATUS_INTERNAL, "the relay's thread cannot be started");
     r->is_running = s == STATUS_OK;
