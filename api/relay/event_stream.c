@@ -45,6 +45,8 @@ static bool send_parts(struct stream *s, struct iovec *parts, int count)
     ssize_t n = sendmsg(s->http.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN && errno != EINTR)
         return false;
+    if (n > 0)
+        client_heard(s->client); /* who takes is there */
     keep_rest(s, parts, count, n > 0 ? (size_t)n : 0);
     stream_watch(s, s->rest.len > 0);
     return true;
@@ -54,6 +56,8 @@ static bool write_bytes(struct client *c, const unsigned char *bytes, size_t len
 {
     struct stream *s = stream_of(c);
     char size[20];
+    if (c->state == CLIENT_CLOSING)
+        stream_ready(s); /* it may have been the last word */
     if (len == 0)
         return true; /* an empty chunk would be the last one */
     if (!s->http.is_chunked)
@@ -89,19 +93,18 @@ static void cut(struct client *c, bool is_hard)
 /* A browser's EventSource comes back by itself, with the id that it saw last. */
 static struct frame *goodbye(int code, const char *reason)
 {
-    scoped_text out = {0};
+    scoped_text out = {0}, json = {0};
     if (code == CLOSE_RESTART) {
         uint32_t random = 0;
         ssize_t n = getrandom(&random, sizeof random, GRND_NONBLOCK);
         (void)n;
         text_printf(&out, "retry: %u\n", RETRY_LEAST_MS + random % RETRY_SPREAD_MS);
     }
-    text_puts(&out, "event: close\ndata: ");
-    json_open(&out, NULL, '{');
-    json_int(&out, "code", code);
-    json_text(&out, "reason", reason);
-    json_close(&out, '}');
-    text_puts(&out, "\n\n");
+    json_open(&json, NULL, '{');
+    json_int(&json, "code", code);
+    json_text(&json, "reason", reason);
+    json_close(&json, '}');
+    text_printf(&out, "event: close\ndata: %s\n\n", json.data);
     return frame_raw(out.data, out.len);
 }
 
@@ -125,6 +128,7 @@ static void open_client(struct client *c)
     }
     c->speaks_resume = true;
     s->start = c->replay.position;
+    s->is_start_known = c->is_position_known;
     stream_begin(s);
 }
 
@@ -159,7 +163,7 @@ static bool greet(struct stream *s)
     scoped_text out = {0};
     prepare_socket(s, c->hub->settings->ws_heartbeat_interval);
     text_printf(&out, "retry: %d\n", RETRY_MS);
-    if (c->kind == WS_OPERATIONS && s->start.epoch[0]) {
+    if (c->kind == WS_OPERATIONS && s->is_start_known) {
         event_id_text(&s->start, id);
         text_printf(&out, "id: %s\n", id);
     }
@@ -190,11 +194,8 @@ void event_turn(struct stream *s)
         s->is_greeted = true;
         s->is_cut = s->is_cut || !greet(s);
     }
-    size_t before = s->rest.len;
-    if (before > 0 && !write_rest(s))
+    if (s->rest.len > 0 && !write_rest(s))
         s->is_cut = s->is_hard = true;
-    if (!before || s->rest.len < before)
-        client_heard(c); /* who takes is there */
     if (s->rest.len == 0 && !s->is_cut)
         client_writeable(c);
     if (s->is_hard)

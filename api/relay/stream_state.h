@@ -31,9 +31,10 @@ struct stream {
     bool is_begun, is_greeted, is_watched, awaits_room;
     bool has_hung_up, is_cut, is_hard;
     struct text rest; /* of a write that the socket did not take */
+    struct event_id start;
+    bool is_start_known;
     /* of a poll */
     struct poll_answer gathered;
-    struct event_id start;
     int64_t due_ms;
     enum status trouble; /* its history could not be read */
 };
