@@ -39,6 +39,8 @@ static void take_recent(struct client *c)
     c->replay.is_live = c->is_position_known = true;
     c->hub->tally.replays++;
     release_held(c);
+    if (c->ops->settled)
+        c->ops->settled(c, STATUS_OK);
 }
 
 /* Asks for the next page once what was sent has left. Only one that is read after the channel was subscribed may be the
@@ -186,10 +188,12 @@ static void send_truncated(struct client *c)
 }
 
 /* Without Redis there is no history: the state, and what comes once it is back. */
-static void open_without_history(struct client *c)
+static void open_without_history(struct client *c, enum status status)
 {
     c->wants_page = true; /* tried again every second, and when the channel is subscribed */
     c->hub->has_failed_pages = true;
+    if (c->ops->settled)
+        c->ops->settled(c, status);
 }
 
 void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page,
@@ -221,7 +225,7 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
     if (state)
         c->needs_state = false;
     if (!has_page) {
-        open_without_history(c);
+        open_without_history(c, status);
         return;
     }
     c->was_truncated = false;
@@ -239,6 +243,8 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
         c->is_position_known = true;
         c->hub->tally.replays++;
         release_held(c);
+        if (c->ops->settled)
+            c->ops->settled(c, STATUS_OK);
     } else {
         c->wants_page = true;
         client_page_on(c);

@@ -182,7 +182,7 @@ void frame_unref(struct frame *f)
 }
 
 /* JSON has line breaks between its tokens only. */
-static void put_line(struct text *out, const struct frame *f)
+static void put_on_one_line(struct text *out, const struct frame *f)
 {
     size_t start = out->len;
     text_append(out, f->json, f->json_len);
@@ -193,14 +193,33 @@ static void put_line(struct text *out, const struct frame *f)
     text_putc(out, '\n');
 }
 
+static void put_id(struct text *out, const struct event_id *id)
+{
+    text_printf(out, "%s-%llu-%llu", id->epoch, (unsigned long long)id->ms, (unsigned long long)id->seq);
+}
+
+static void put_line(struct text *out, const struct frame *f)
+{
+    static const char *const last[] = {"operation_completed", "operation_failed", "operation_cancelled"};
+    bool is_last = false;
+    for (size_t i = 0; i < array_len(last); i++)
+        is_last = is_last || strcmp(f->type, last[i]) == 0;
+    if (f->is_event)
+        put_id(out, &f->id);
+    text_puts(out, is_last ? "\t.\t" : "\t\t");
+    put_on_one_line(out, f);
+}
+
 /* https://html.spec.whatwg.org/multipage/server-sent-events.html */
 static void put_sse(struct text *out, const struct frame *f)
 {
-    if (f->is_event)
-        text_printf(out, "id: %s-%llu-%llu\n", f->id.epoch, (unsigned long long)f->id.ms,
-                    (unsigned long long)f->id.seq);
+    if (f->is_event) {
+        text_puts(out, "id: ");
+        put_id(out, &f->id);
+        text_putc(out, '\n');
+    }
     text_puts(out, "data: ");
-    put_line(out, f);
+    put_on_one_line(out, f);
     text_putc(out, '\n');
 }
 

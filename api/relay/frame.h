@@ -12,7 +12,7 @@ enum frame_format {
     FRAME_WS,          /* as they were published */
     FRAME_FLAT,        /* ?format=flat: as clients of the oldest protocol know them */
     FRAME_SSE,         /* Server-Sent Events */
-    FRAME_LINE,        /* the JSON alone, one line each */
+    FRAME_LINE,        /* for a long poll's answer, see poll_answer.h */
     FRAME_WS_DEFLATED, /* as FRAME_WS and FRAME_FLAT, each message compressed by itself where that makes it smaller */
     FRAME_FLAT_DEFLATED,
     FRAME_FORMATS

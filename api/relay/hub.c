@@ -264,7 +264,7 @@ static enum status start_parts(struct scope *sc, struct hub *hub)
     if (s == STATUS_OK)
         s = port_new(sc, hub->shared->feed, hub->loop, &events, &hub->port);
     hub->channels.port = hub->port;
-    return s;
+    return s == STATUS_OK ? streams_new(sc, hub) : s;
 }
 
 enum status hub_init(struct scope *sc, struct hub *hub)
@@ -309,7 +309,7 @@ void hub_drain(struct hub *hub, int spread_ms)
     shuffle(list, count);
     int64_t now = clock_monotonic_ms();
     for (int i = 0; i < count; i++) {
-        list[i]->cut_at_ms = now + (int64_t)spread_ms * i / count;
+        list[i]->cut_at_ms = now + (client_is_poll(list[i]) ? 0 : (int64_t)spread_ms * i / count);
         wheel_put(&hub->wheel, &list[i]->timer, list[i]->cut_at_ms);
     }
     free(list);
@@ -322,6 +322,7 @@ void hub_stop(struct hub *hub)
     lookup_stop(hub->scans);
     lookup_stop(hub->lookup);
     openings_close(hub->openings);
+    streams_stop(hub->streams);
     flush_dirty(hub);
     uv_close((uv_handle_t *)&hub->tick, NULL);
     uv_close((uv_handle_t *)&hub->check, NULL);
@@ -338,6 +339,7 @@ void hub_done(struct hub *hub)
 {
     lookup_free(hub->scans);
     lookup_free(hub->lookup);
+    streams_free(hub->streams);
     table_each(&hub->channels.table, drop_batch, NULL);
     channels_done(&hub->channels);
     for (int i = 0; i < FRAME_FORMATS; i++)

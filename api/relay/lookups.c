@@ -258,7 +258,7 @@ void lookup_renew(struct hub *hub)
     while (c) {
         struct registry_job *j = registry_job(false, REGISTRY_BATCH);
         for (; c && j->count < REGISTRY_BATCH; c = c->next) {
-            if (!c->is_counted)
+            if (!c->is_counted || client_is_poll(c))
                 continue;
             c->is_registered = true;
             j->list[j->count++] = c->registration;

@@ -7,6 +7,7 @@
 #include "api/relay/lane.h"
 
 #include "api/relay/deflate.h"
+#include "api/relay/stream.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -388,6 +389,19 @@ void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len, const
     uv_async_send(&r->wake);
 }
 
+void relay_attach(struct relay *r, struct stream *stream, const struct stream_http *http)
+{
+    atomic_fetch_add(&r->client_count, 1);
+    stream_attach(r->hub.streams, stream, http);
+}
+
+void lane_attach(struct lane *r, struct stream *stream, const struct stream_http *http)
+{
+    atomic_fetch_add(&r->client_count, 1);
+    atomic_fetch_add(&r->hub.shared->client_count, 1);
+    stream_attach(r->hub.streams, stream, http);
+}
+
 /* ---- the loop ---- */
 
 static void on_wake(uv_async_t *wake)
@@ -492,6 +506,7 @@ uv_loop_t *lane_loop(struct lane *r)
 
 enum status lane_prepare(struct scope *sc, struct lane *r)
 {
+    r->hub.let_go = let_go;
     return hub_init(sc, &r->hub);
 }
 
