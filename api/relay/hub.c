@@ -187,6 +187,8 @@ static void on_message(void *context, const char *name, const char *bytes, size_
         return;
     }
     struct channel *channel = channel_find(&hub->channels, name);
+    if (channel && !channel->first)
+        recent_drop(channel); /* it would lack this one */
     struct frame *f = channel && channel->first ? frame_event(bytes, len, NULL) : NULL;
     if (!f)
         return;

@@ -389,12 +389,6 @@ void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len, const
     uv_async_send(&r->wake);
 }
 
-void relay_attach(struct relay *r, struct stream *stream, const struct stream_http *http)
-{
-    atomic_fetch_add(&r->client_count, 1);
-    stream_attach(r->hub.streams, stream, http);
-}
-
 void lane_attach(struct lane *r, struct stream *stream, const struct stream_http *http)
 {
     atomic_fetch_add(&r->client_count, 1);
