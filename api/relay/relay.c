@@ -6,6 +6,7 @@
  * inside one of ours. */
 #include "api/relay/lane.h"
 
+#include "api/relay/kernel.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -84,13 +85,14 @@ static void socket_cut(struct client *c, bool is_hard)
     lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 }
 
+static int64_t socket_received(const struct client *c)
+{
+    return kernel_received(lws_get_socket_fd(c->wire));
+}
+
 static bool socket_is_unheard(const struct client *c, int64_t for_ms)
 {
-    struct tcp_info info;
-    socklen_t len = sizeof info;
-    if (getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-        return false;
-    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
+    return kernel_is_unheard(lws_get_socket_fd(c->wire), for_ms);
 }
 
 /* ---- what libwebsockets tells ---- */
@@ -262,6 +264,7 @@ static const struct wire_ops websocket_wire = {
     .write = socket_write,
     .want_write = socket_want_write,
     .cut = socket_cut,
+    .received = socket_received,
     .is_unheard = socket_is_unheard,
     .goodbye = frame_close,
 };
