@@ -2,44 +2,24 @@
 #include "api/relay/hub.h"
 
 #include "api/relay/deflate.h"
-#include "api/relay/rate.h"
+#include "api/relay/flood.h"
 #include "common/clock.h"
 #include "common/json.h"
-#include "common/metrics.h"
 
 #include <string.h>
-#include <strings.h>
 
-enum { MESSAGE_BURST_SECONDS = 10, RESUME_COST = 5 }; /* a resume reads a history */
+enum { RESUME_COST = 5 }; /* a resume reads a history */
 
 void client_heard(struct client *c)
 {
     c->heard_ms = clock_monotonic_ms();
 }
 
-/* Honest clients say a word a minute; what a flood of them costs is bounded for each. */
-static bool count_message(struct client *c, int cost)
-{
-    const struct settings *s = c->hub->settings;
-    if (strcasecmp(s->rate_limits, "off") == 0)
-        return true;
-    struct rate rate = rate_of(s->ws_messages_per_second, 1000000);
-    rate.burst = rate.burst * MESSAGE_BURST_SECONDS / cost;
-    rate.interval_us *= cost;
-    if (rate_step(&rate, clock_monotonic_us(), &c->message_tat_us) == 0)
-        return true;
-    if (c->state < CLIENT_CLOSING) {
-        metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "flooding", 1);
-        client_close(c, CLOSE_POLICY, "too many messages");
-    }
-    return false;
-}
-
 void client_ponged(struct client *c)
 {
     c->has_ponged = true;
     client_heard(c);
-    (void)count_message(c, 1);
+    (void)flood_count(c, 1);
 }
 
 static void answer_ping(struct client *c)
@@ -50,7 +30,7 @@ static void answer_ping(struct client *c)
 
 static void resume(struct client *c, const char *last_id)
 {
-    if (!count_message(c, RESUME_COST))
+    if (!flood_count(c, RESUME_COST))
         return;
     c->speaks_resume = true;
     bool is_there = c->state == CLIENT_OPEN || c->state == CLIENT_SUBSCRIBING;
@@ -122,7 +102,7 @@ void client_receive(struct client *c, const char *bytes, size_t len, bool is_fir
     client_heard(c);
     if (c->state == CLIENT_CLOSING)
         return;
-    if (is_final && !count_message(c, 1))
+    if (is_final && !flood_count(c, 1))
         return;
     if (is_first) {
         text_clear(&c->message);

@@ -1,6 +1,7 @@
 #include "api/relay/hub.h"
 
 #include "api/relay/fanout.h"
+#include "api/relay/flood.h"
 #include "api/relay/recent.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -224,6 +225,7 @@ static void settle_check(struct table_node *node, void *context)
 static void each_second(struct hub *hub, int64_t now)
 {
     tally_tell(&hub->tally);
+    flood_tick(hub, now);
     channels_tidy(&hub->channels, now);
     table_each(&hub->channels.table, settle_check, &now);
     if (hub->lane == 0)

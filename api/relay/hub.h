@@ -58,6 +58,8 @@ struct wire_ops {
     void (*want_write)(struct client *c);
     /* Closes without a goodbye, soon; `is_hard`: what the kernel still holds is thrown away. */
     void (*cut)(struct client *c, bool is_hard);
+    /* Bytes received so far, by the kernel's word. NULL = not known. */
+    int64_t (*received)(const struct client *c);
     /* True when the other end has acknowledged nothing of what was sent for so long: its network is gone. NULL = not
      * known. */
     bool (*is_unheard)(const struct client *c, int64_t for_ms);
@@ -108,8 +110,9 @@ struct client {
     int64_t heard_ms, next_ping_ms, cut_at_ms;
     int64_t opened_ms, blocked_ms; /* 0 = what was sent has left */
     int64_t asked_ms;              /* 0 = not (silent.h) */
-    int64_t message_tat_us;        /* rate.h */
-    int64_t answer_at_ms;          /* of a long poll; 0 = of nobody else */
+    int64_t message_tat_us;        /* flood.h */
+    int64_t received_bytes, received_ms;
+    int64_t answer_at_ms; /* of a long poll; 0 = of nobody else */
     struct wheel_entry timer;
     struct text message; /* of several fragments */
     size_t message_bytes;
@@ -158,6 +161,7 @@ struct hub {
     uv_timer_t tick;
     uv_check_t check;
     int64_t next_second_ms, next_renew_ms;
+    int64_t used_ms; /* flood.h: processor time of this loop */
     bool is_draining, is_stopping, has_failed_pages;
 };
 
@@ -202,6 +206,11 @@ static inline void wire_cut(struct client *c, bool is_hard)
 static inline bool wire_is_unheard(const struct client *c, int64_t for_ms)
 {
     return c->wire && c->ops->is_unheard && c->ops->is_unheard(c, for_ms);
+}
+
+static inline int64_t wire_received(const struct client *c)
+{
+    return c->wire && c->ops->received ? c->ops->received(c) : 0;
 }
 
 /* client.c */

@@ -230,7 +230,7 @@ static void count_users(struct scope *sc, struct batch_job *j)
         if (wait_us > 0)
             refuse(o, STATUS_RATE_LIMITED, "user_rate",
                    arena_printf(&sc->arena, "too many new connections of this user; try again in %lld s",
-                                (long long)(wait_us / 1000000 + 1)));
+                                (long long)wait_us / 1000000 + 1));
     }
 }
 

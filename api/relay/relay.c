@@ -7,6 +7,7 @@
 #include "api/relay/lane.h"
 
 #include "api/relay/deflate.h"
+#include "api/relay/kernel.h"
 #include "api/relay/stream.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -96,13 +97,14 @@ static void socket_cut(struct client *c, bool is_hard)
     cut_soon(c->wire);
 }
 
+static int64_t socket_received(const struct client *c)
+{
+    return kernel_received(lws_get_socket_fd(c->wire));
+}
+
 static bool socket_is_unheard(const struct client *c, int64_t for_ms)
 {
-    struct tcp_info info;
-    socklen_t len = sizeof info;
-    if (getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-        return false;
-    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
+    return kernel_is_unheard(lws_get_socket_fd(c->wire), for_ms);
 }
 
 /* ---- what libwebsockets tells ---- */
@@ -329,6 +331,7 @@ static const struct wire_ops websocket_wire = {
     .write = socket_write,
     .want_write = socket_want_write,
     .cut = socket_cut,
+    .received = socket_received,
     .is_unheard = socket_is_unheard,
     .goodbye = frame_close,
 };

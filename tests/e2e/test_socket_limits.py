@@ -11,8 +11,8 @@ import urllib.request
 
 import pytest
 from support.client import Client
-from support.stack import Gate, Stack, wait_for
-from support.ws import PONG, Closed, Cut, WebSocket
+from support.stack import PATIENCE, Gate, Stack, wait_for
+from support.ws import PING, PONG, Closed, Cut, WebSocket, frame
 from test_websockets import Operation, Publisher, User, is_open, is_open_or_none, numbers, probe, refused
 
 SO_ATTACH_FILTER = 26
@@ -172,6 +172,46 @@ def test_whoever_floods_is_closed_and_whoever_talks_is_not(make_stack):
     seen = metrics(stack, api)
     assert seen['websocket_connections_total{operation_type="append",status="flooding"}'] == len(junk)
     honest.close()
+
+
+def test_a_flood_of_protocol_pings_ends_and_others_are_served_meanwhile(make_stack):
+    stack = make_stack(apis=1, workers=0, RATE_LIMITS="on")
+    user, api, publish = User(stack), stack.apis[0], Publisher(stack)
+    operation = Operation(stack, user)
+    honest = user.open(api, operation.path)
+    assert honest.next()["type"] == "current_state"
+    pings = frame(PING, b".") * 5000
+
+    def flood(_):
+        ws = user.open(api)
+        deadline, at = time.monotonic() + PATIENCE, 0
+        ws.sock.setblocking(False)
+        while time.monotonic() < deadline:
+            try:
+                at = (at + ws.sock.send(pings[at:])) % len(pings)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return True
+            try:
+                if ws.sock.recv(1 << 20) == b"":
+                    return True
+            except BlockingIOError:
+                pass
+            except OSError:
+                return True
+        return False
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        floods = pool.map(flood, range(3))
+        for n in range(20):
+            publish(operation, data={"n": n})
+            assert numbers([honest.next()]) == [n]
+        assert list(floods) == [True] * 3
+    assert metrics(stack, api)['websocket_connections_total{operation_type="operations",status="flooding"}'] == 3
+    assert is_open(honest)
+    honest.close()
+    publish.close()
 
 
 def end_of_flood(ws):
