@@ -3,12 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* KEYS: stream, epoch, the server that it is bound to. ARGV: where to begin (exclusive), how many. Answer: epoch,
- * whether the stream exists, its first and last id, whether entries were trimmed, entries, whether it holds the entry
- * where to begin. */
+/* KEYS: stream, epoch, the server that it is bound to. ARGV: where to begin (exclusive), how many, of how many bytes
+ * (about: some entries are read to see how long they are). Answer: epoch, whether the stream exists, its first and last
+ * id, whether entries were trimmed, entries, whether it holds the entry where to begin, whether there may be more. */
 static const char read_script[] = MESSAGE_EPOCH_LUA
     "local epoch = current_epoch(KEYS[2], KEYS[3]) or ''\n"
-    "if redis.call('EXISTS', KEYS[1]) == 0 then return {epoch, 0, '', '', 0, {}, 0} end\n"
+    "if redis.call('EXISTS', KEYS[1]) == 0 then return {epoch, 0, '', '', 0, {}, 0, 0} end\n"
     "local length, added, last = 0, -1, ''\n"
     "local info = redis.call('XINFO', 'STREAM', KEYS[1])\n"
     "for i = 1, #info, 2 do\n"
@@ -18,10 +18,20 @@ static const char read_script[] = MESSAGE_EPOCH_LUA
     "end\n"
     "local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]\n"
     "local trimmed = (added > length or (added < 0 and length >= 1000)) and 1 or 0\n"
-    "local entries = {}\n"
-    "if ARGV[2] ~= '0' then entries = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2]) end\n"
+    "local entries, from, bytes, wanted, more = {}, ARGV[1], 0, math.min(10, tonumber(ARGV[2])), 0\n"
+    "while wanted > 0 do\n"
+    "  local piece = redis.call('XRANGE', KEYS[1], '(' .. from, '+', 'COUNT', wanted)\n"
+    "  for _, entry in ipairs(piece) do\n"
+    "    entries[#entries + 1] = entry\n"
+    "    for _, field in ipairs(entry[2]) do bytes = bytes + #field end\n"
+    "    from = entry[1]\n"
+    "  end\n"
+    "  more = #piece == wanted and 1 or 0\n"
+    "  local room = math.floor((tonumber(ARGV[3]) - bytes) / (bytes / #entries + 1))\n"
+    "  wanted = more == 1 and math.min(room, tonumber(ARGV[2]) - #entries) or 0\n"
+    "end\n"
     "local has = #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])\n"
-    "return {epoch, 1, first and first[1] or '', last, trimmed, entries, has}\n";
+    "return {epoch, 1, first and first[1] or '', last, trimmed, entries, has, more}\n";
 
 static bool parse_stream_id(const char *text, struct event_id *out)
 {
@@ -43,20 +53,23 @@ static enum status ask(struct scope *sc, struct redis *events, const char *strea
         redis_key(sc, events, MESSAGE_EPOCH_SERVER),
         arena_printf(&sc->arena, "%llu-%llu", (unsigned long long)after->ms, (unsigned long long)after->seq),
         arena_printf(&sc->arena, "%d", count),
+        arena_printf(&sc->arena, "%d", HISTORY_PAGE_BYTES),
     };
     scoped(redisReply) *reply = NULL;
     enum status s = redis_script(sc, events, read_script, 3, array_len(argv), argv, NULL, &reply);
     if (s != STATUS_OK)
         return s;
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 7 || reply->element[5]->type != REDIS_REPLY_ARRAY)
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 8 || reply->element[5]->type != REDIS_REPLY_ARRAY)
         return fail(sc, STATUS_INTERNAL, "Redis: an answer of another form");
     *out = reply;
     reply = NULL;
     return STATUS_OK;
 }
 
-static void take_entries(struct history_page *page, const redisReply *entries)
+static void take_entries(struct history_page *page, const redisReply *reply)
 {
+    const redisReply *entries = reply->element[5];
+    size_t bytes = 0;
     for (size_t i = 0; i < entries->elements && page->count < HISTORY_PAGE_EVENTS; i++) {
         const redisReply *entry = entries->element[i];
         struct event_id id = {0};
@@ -70,12 +83,19 @@ static void take_entries(struct history_page *page, const redisReply *entries)
             struct frame *frame = frame_event(fields->element[f + 1]->str, fields->element[f + 1]->len, &id);
             if (!frame)
                 continue;
+            if (page->count > 0 && bytes + frame->len > HISTORY_PAGE_BYTES) {
+                frame_unref(frame);
+                page->is_more = true;
+                return;
+            }
+            bytes += frame->len;
             frame->id = id; /* the stream's word about the order */
             page->frames[page->count++] = frame;
             break;
         }
+        page->last = id;
     }
-    page->is_more = entries->elements >= HISTORY_PAGE_EVENTS;
+    page->is_more = reply->element[7]->integer == 1;
 }
 
 static void take_head(struct history_page *page, const redisReply *reply, struct event_id *out_first, bool *out_trimmed)
@@ -131,7 +151,7 @@ enum status history_read(struct scope *sc, struct redis *events, const char *str
             return s;
         take_head(out, whole, &first, &trimmed);
     }
-    take_entries(out, whole ? whole->element[5] : reply->element[5]);
+    take_entries(out, whole ? whole : reply);
     return STATUS_OK;
 }
 
@@ -224,6 +244,10 @@ bool replay_page_end(struct replay *r, const struct history_page *page)
 {
     if (page->epoch[0])
         memcpy(r->position.epoch, page->epoch, sizeof r->position.epoch);
+    if (event_id_compare(&r->position, &page->last) < 0) { /* entries that are no events are passed by, too */
+        r->position.ms = page->last.ms;
+        r->position.seq = page->last.seq;
+    }
     if (page->is_more || r->has_lost_held)
         return false;
     r->is_live = true;

@@ -206,6 +206,8 @@ static void each_second(struct hub *hub, int64_t now)
         lookup_pulse(hub, own);
     }
     table_each(&hub->channels.table, check_channel, hub);
+    for (struct client *c = hub->clients; c; c = c->next)
+        client_look_slow(c, now);
     if (hub->has_failed_pages) {
         hub->has_failed_pages = false;
         for (struct client *c = hub->clients; c; c = c->next)

@@ -10,9 +10,10 @@
 #include "api/relay/wheel.h"
 
 enum {
-    WRITE_BYTES = 64 << 10,   /* given to the socket at a time */
-    MESSAGE_BYTES = 64 << 10, /* largest message taken from a client */
-    CLOSE_MS = 5000,          /* to say goodbye */
+    WRITE_BYTES = 64 << 10,       /* given to the socket at a time */
+    MESSAGE_BYTES = 64 << 10,     /* largest message taken from a client */
+    CLOSE_MS = 5000,              /* to say goodbye */
+    LEAST_TAKEN_BYTES = 16 << 10, /* in WS_SLOW_SECONDS, by a reader for whom frames wait */
 };
 
 enum client_state {
@@ -62,6 +63,7 @@ struct client {
     int queue_first, queue_count, queue_capacity;
     size_t pending_bytes;
     int64_t heard_ms, next_ping_ms, cut_at_ms;
+    int64_t stalled_since_ms, taken_bytes; /* 0 = nothing waits; what the other end had taken then */
     struct wheel_entry timer;
     struct text message; /* of several fragments */
     size_t message_bytes;
@@ -103,6 +105,8 @@ void wire_drop(struct client *c);
 bool wire_is_busy(const struct client *c);
 bool wire_write(struct client *c, const unsigned char *bytes, size_t len);
 void wire_want_write(struct client *c);
+/* Bytes that the other end has taken in all; -1 = not known. */
+int64_t wire_taken(const struct client *c);
 /* Closes without a close frame, soon; `is_hard`: what the kernel still holds is thrown away. */
 void wire_cut(struct client *c, bool is_hard);
 
@@ -120,6 +124,8 @@ void client_gone(struct client *c);
 /* Says goodbye with a code, and is cut when the client does not answer in time. */
 void client_close(struct client *c, int code, const char *reason);
 void client_flush(struct client *c);
+/* Once a second: who lets frames wait and takes (nearly) nothing is cut, however few they are. */
+void client_look_slow(struct client *c, int64_t now_ms);
 /* Puts a frame on its queue; an event that came live goes through client_deliver. */
 void client_send(struct client *c, struct frame *f);
 /* True when it was sent (put on the queue). */

@@ -7,6 +7,7 @@
 #include "api/relay/relay.h"
 
 #include "api/relay/hub.h"
+#include "api/relay/taken.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -78,6 +79,11 @@ void wire_want_write(struct client *c)
 {
     if (c->wire)
         lws_callback_on_writable(c->wire);
+}
+
+int64_t wire_taken(const struct client *c)
+{
+    return c->wire ? taken_bytes(lws_get_socket_fd(c->wire)) : -1;
 }
 
 void wire_cut(struct client *c, bool is_hard)

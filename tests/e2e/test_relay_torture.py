@@ -442,3 +442,99 @@ def test_two_instances_restarted_one_after_the_other_under_load_lose_nothing_and
     told = sum(g["closed"].get("1012", 0) for g in report)
     assert told + sum(g["cuts"] for g in report) >= clients
     assert report[0]["most_connects_a_second"] < clients * 0.9, "the drain lets them go one after the other"
+
+
+# --- readers that do not keep up
+
+def resident_bytes(process):
+    with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
+
+
+def slow_ones(process):
+    return [line for name, line in process.stack.log_lines() if name == process.name and line["event"] == "websocket_slow"]
+
+
+def test_hundreds_of_stopped_readers_cost_bounded_memory_are_cut_and_are_whole_again_and_nobody_else_notices(make_stack, closing):
+    stack = many(make_stack, apis=1)
+    share = 25 if LONGER == 1 else 100  # of each of ten groups
+    api, users = stack.apis[0], [User(stack) for _ in range(4)]
+    operations = [Operation(stack, u) for u in users]
+    load = closing(Load(stack))
+    for operation in operations:
+        for _ in range(80):
+            load(operation, filler=4000)
+    load.wait()
+    before = resident_bytes(api)
+    stopped = {"read": "stop", "receive_buffer": 4096}
+    groups = [{"count": share * 3 // 2, "path": o.path, "token": o.user.token, "key": "n", **stopped} for o in operations]
+    groups += [{"count": share, "path": "/ws/operations", "token": u.token, "key": "u", **stopped} for u in users]
+    groups += [{"count": 25, "path": o.path, "token": o.user.token, "key": "n"} for o in operations]
+    watchers = closing(Watchers([api], groups))
+    count = sum(g["count"] for g in groups[:8])
+    watchers.wait("connects", count + 100)
+    most = 0
+    for _ in paced(150, 800, lambda i: load(operations[i % 4], filler=2000)):
+        load.flush()
+        most = max(most, resident_bytes(api))
+    load.wait()
+    watchers.wait("stopped_and_cut", count, seconds=60)
+    assert most - before < count * (128 + 64 + 16) * 1024 + (64 << 20), "of each: a page, what could not be written, a little"
+    for operation in operations:
+        load(operation, "operation_completed", status="completed", is_last=True)
+    load.wait()
+    watchers.say("read")
+    numbers_of = [load.last(o.id) for o in operations]
+    report = watchers.finish(numbers_of + [load.last(u.id) for u in users] + numbers_of)
+    assert sum(g["cuts"] + sum(g["closed"].values()) for g in report[8:]) == 0, "those who read were let alone"
+    assert sum(g["truncated"] for g in report) == 0
+
+
+@pytest.mark.parametrize("read", ["stop", "drip"])
+def test_a_reader_that_takes_nothing_is_cut_in_seconds_however_little_waits_for_it(make_stack, closing, read):
+    stack = many(make_stack, apis=1, WS_SEND_BUFFER_BYTES=64 << 20, WS_SLOW_SECONDS=2)
+    api, user = stack.apis[0], User(stack)
+    operation, load = Operation(stack, user), closing(Load(stack))
+    watchers = closing(Watchers([api], [{"count": 20, "path": "/ws/operations", "token": user.token, "key": "u", "read": read, "receive_buffer": 4096},
+                                        {"count": 20, "path": "/ws/operations", "token": user.token, "key": "u"}]))
+    watchers.wait("connected", 40)
+    for _ in range(800):
+        load(operation, filler=1000)
+    load.wait()
+    watchers.wait("stopped_and_cut", 20, seconds=60)
+    assert len(slow_ones(api)) == 20 and all(line["pending_bytes"] < 2 << 20 for line in slow_ones(api))
+    watchers.say("read")
+    report = watchers.finish([load.last(user.id)] * 2)
+    assert report[1]["cuts"] == 0
+
+
+def test_state_changes_all_reach_a_slow_reader_while_snapshots_between_them_are_left_out(make_stack):
+    stack = many(make_stack, apis=1, WS_SLOW_SECONDS=60)
+    user, publish = User(stack), Publisher(stack)
+    operations = [Operation(stack, user) for _ in range(3)]
+    ws = user.open(stack.apis[0], receive_buffer=4096)
+    probe(ws)
+    total = 900
+    for n in range(total):
+        is_state = n % 15 == 0
+        publish(operations[n % 3], KIND if is_state else "processing_progress", data={"n": n, "filler": "x" * (500 if is_state else 3000)})
+    publish(operations[0], "operation_completed", status="completed", data={"n": total})
+    seen = numbers(ws.until("operation_completed"))
+    assert seen == sorted(set(seen)), "in order, nothing twice"
+    assert [n for n in seen if n % 15 == 0 or n == total] == [*range(0, total, 15), total]
+    assert len(seen) < total, "it was slow indeed"
+    ws.close()
+    publish.close()
+
+
+def test_an_entry_that_is_no_event_is_passed_by(stack, api, user, operation, publish):
+    publish(operation, KIND, data={"n": 0})
+    last = stack.redis_cli("XINFO", "STREAM", key(stack, operation)).split()
+    ms = int(last[last.index("last-generated-id") + 1].split("-")[0])
+    rubbish = "for i = 1, 250 do redis.call('XADD', KEYS[1], ARGV[1] .. '-' .. i, 'rubbish', 'x') end"  # more than a page
+    stack.redis_cli("EVAL", rubbish, "1", key(stack, operation), str(ms + 1))
+    publish(operation, KIND, data={"n": 1})
+    ws = user.open(api, operation.path)
+    assert ws.next()["type"] == "current_state"
+    assert numbers([ws.next(), ws.next()]) == [0, 1]
+    ws.close()

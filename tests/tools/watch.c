@@ -146,7 +146,7 @@ static void begin(struct watch *w, struct client *c)
         c->due_ms = clock_monotonic_ms() + 1000;
         return;
     }
-    if (c->group->receive_buffer)
+    if (c->group->receive_buffer && c->read != READ_ALL)
         setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &c->group->receive_buffer, sizeof(int));
     if (connect(c->fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS) {
         c->group->refusals++;
