@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from support.servers import Redis
 from support.stack import ROOT, Stack, wait_for
 from support.ws import TEXT, frame
 from test_websockets import PUBLISH, Operation, Publisher, User, numbers, probe
@@ -333,7 +334,8 @@ class Load:
     def write(self, operation, kind, data, **more):
         line = {"operation_id": operation.id, "user_id": operation.user.id, "collection_id": operation.collection, "type": kind, "data": data,
                 "attempt": self.attempts.setdefault(operation.id, 1), **more}
-        self.child.stdin.write(json.dumps(line) + "\n")
+        self.line = json.dumps(line) + "\n"
+        self.child.stdin.write(self.line)
         self.sent += 1
 
     def __call__(self, operation, kind=KIND, filler=100, **more):
@@ -538,3 +540,119 @@ def test_an_entry_that_is_no_event_is_passed_by(stack, api, user, operation, pub
     assert ws.next()["type"] == "current_state"
     assert numbers([ws.next(), ws.next()]) == [0, 1]
     ws.close()
+
+
+# --- Redis comes, goes and forgets in mid-stream
+
+def settled_groups(stack, users, operations, count, **more):
+    """Clients that stay and clients that come and go, on operations and on everything of a user."""
+    one = [{"count": count, "path": o.path, "token": o.user.token, "key": "n", **more} for o in operations]
+    every = [{"count": count, "path": "/ws/operations", "token": u.token, "key": "u", **more} for u in users]
+    restless = [{**g, **RESTLESS} for g in one + every]
+    return one + every + restless
+
+
+def lasts(load, users, operations):
+    return ([load.last(o.id) for o in operations] + [load.last(u.id) for u in users]) * 2
+
+
+def test_a_restart_of_redis_in_mid_stream_loses_nothing(make_stack, closing):
+    redis = closing(Redis(appendonly="yes", appendfsync="always"))
+    stack = many(make_stack, REDIS_URL=redis.url)
+    users = [User(stack) for _ in range(3)]
+    operations = [Operation(stack, users[i % 3]) for i in range(6)]
+    watchers, load = closing(Watchers(stack.apis, settled_groups(stack, users, operations, 5))), closing(Load(stack, redis.url))
+    for round_ in range(2):
+        for _ in paced(300, 600 * LONGER, lambda i: load(operations[i % 6])):
+            load.flush()
+        load.wait()
+        # Whether an event is in the stream when its publisher loses the server is not known to it; here it never does.
+        redis.kill()
+        if round_ == 0:
+            redis.start()
+        else:
+            time.sleep(1)
+            redis.start()
+        load(operations[0])
+        wait_for("events to be published again", lambda: publishes(load))
+    for _ in paced(300, 300, lambda i: load(operations[i % 6])):
+        load.flush()
+    load.wait()
+    report = watchers.finish(lasts(load, users, operations))
+    assert sum(g["truncated"] for g in report) == 0
+
+
+def publishes(load):
+    """The event that was written last is published; one that failed is written again."""
+    load.wait()
+    if load.failed == 0:
+        return True
+    load.failed = 0
+    load.sent += 1
+    load.child.stdin.write(load.line)
+    return False
+
+
+def test_subscriptions_that_are_cut_under_load_leave_no_hole(make_stack, closing):
+    stack = many(make_stack)
+    users = [User(stack) for _ in range(3)]
+    operations = [Operation(stack, users[i % 3]) for i in range(6)]
+    watchers, load = closing(Watchers(stack.apis, settled_groups(stack, users, operations, 5))), closing(Load(stack))
+    done = threading.Event()
+
+    def cut_again_and_again():
+        choice = random.Random(3)
+        while not done.wait(choice.uniform(0.1, 0.8)):
+            stack.redis.shut()
+            done.wait(choice.choice([0, 0, 0.3]))
+            stack.redis.open()
+
+    cutter = threading.Thread(target=cut_again_and_again)
+    cutter.start()
+    for _ in paced(300, 3000 * LONGER, lambda i: load(operations[i % 6])):
+        load.flush()
+    done.set()
+    cutter.join()
+    load.wait()
+    report = watchers.finish(lasts(load, users, operations))
+    assert sum(g["truncated"] for g in report) == 0
+
+
+def test_what_is_trimmed_while_it_is_read_is_told_and_never_left_out_silently(make_stack, closing):
+    stack = many(make_stack)
+    user = User(stack)
+    operation, load = Operation(stack, user), closing(Load(stack))
+    for _ in range(1000):
+        load(operation, filler=300)
+    load.wait()
+    groups = [{"count": 60, "path": operation.path, "token": user.token, "key": "n", **RESTLESS, "pause_ms": [0, 3000]},
+              {"count": 20, "path": operation.path, "token": user.token, "key": "n", "read": "stop", "receive_buffer": 4096}]
+    watchers = closing(Watchers(stack.apis, groups))
+    watchers.wait("connects", 80)
+    for _ in paced(2000, 6000 * LONGER, lambda i: load(operation, filler=300)):
+        load.flush()
+    load.wait()
+    watchers.say("read")
+    report = watchers.finish([load.last(operation.id)] * 2)
+    assert report[1]["truncated"] >= 20, "a thousand are kept, and those who stopped lack six"
+
+
+def test_flat_counts_never_go_back_whatever_is_left_out_or_resumed(make_stack, closing):
+    stack = many(make_stack)
+    user = User(stack)
+    operation, load = Operation(stack, user), closing(Load(stack))
+    groups = [{"count": 40, "path": operation.path, "token": user.token, "key": "flat", **RESTLESS, "band_percent": 0},
+              {"count": 20, "path": operation.path, "token": user.token, "key": "flat", "read": "stop", "receive_buffer": 4096}]
+    watchers = closing(Watchers(stack.apis, groups))
+    watchers.wait("connected", 30)
+    total = 900
+    load(operation, "scanning_completed", data={"total_files_found": total})
+    for _ in paced(300, total, lambda i: load(operation, "document_processed", filler=4000, status="processing",
+                                              data={"processed": i + 1, "failed": 0, "total": total, "current_file": f"{i}.txt"})):
+        load.flush()
+    load(operation, "append_completed", data={"documents_processed": total, "total_files_found": total})
+    load(operation, "operation_completed", status="completed", is_last=True)
+    load.wait()
+    watchers.say("read")
+    watchers.wait("finished", 60)
+    watchers.report()

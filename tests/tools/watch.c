@@ -244,7 +244,6 @@ static const char *find(const char *json, size_t len, const char *name)
 static void take_number(struct client *c, int64_t n, const char *id, size_t id_len)
 {
     struct group *g = c->group;
-    g->events++;
     bool is_next = c->seen == FROM_NOW || n == c->seen + 1 || (g->is_coalesced && n > c->seen) ||
                    (g->is_flat && n >= c->seen);
     if (!c->is_settled && n != c->seen + 1 && !c->may_jump) {
@@ -259,6 +258,7 @@ static void take_number(struct client *c, int64_t n, const char *id, size_t id_l
             wrong(c, "after, came", c->seen, n);
         c->rewound_to = -1;
     }
+    g->events++;
     c->is_settled = true;
     c->may_jump = false;
     c->seen = n;
