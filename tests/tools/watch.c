@@ -16,7 +16,7 @@
  * - "is_coalesced": numbers may be left out (but never come twice, or out of order)
  *
  * Lines on standard input: `last GROUP NUMBER` (a client that has this number is finished), `read` (everyone reads; who
- * was cut comes back), `report`, `peak` (most_connects_a_second begins anew), `quit`. A report is one line: an array
+ * was cut comes back), `report`, `quit`. A report is one line: an array
  * with one object a group.
  *
  * What is checked of each frame: no reserved bits, known opcode, not masked, whole, the shortest form of the length,
@@ -550,8 +550,6 @@ static bool obey(struct watch *w, const char *line)
         everyone_reads(w);
     else if (strcmp(line, "report") == 0)
         report(w);
-    else if (strcmp(line, "peak") == 0)
-        w->most_in_bucket = 0;
     else if (strcmp(line, "quit") == 0)
         return false;
     return true;
