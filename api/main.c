@@ -172,7 +172,8 @@ static bool drain(struct program *p)
     int sockets = relay_connections(p->api.relay);
     int spread_ms = sockets * SPREAD_PER_SOCKET_MS < limit_ms ? sockets * SPREAD_PER_SOCKET_MS : limit_ms;
     p->api.is_draining = true;
-    log_info("api_draining", log_int("websockets", sockets), log_int("requests", server_in_flight(p->server)));
+    log_info("api_draining", log_int("websockets", sockets), log_int("spread_ms", spread_ms),
+             log_int("requests", server_in_flight(p->server)));
     relay_drain(p->api.relay, spread_ms);
     if (!server_drain(p->server, left_ms(until)))
         return false;

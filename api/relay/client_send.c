@@ -82,6 +82,25 @@ static void cut_slow(struct client *c)
     wire_cut(c, true);
 }
 
+/* Not "no byte at all": the kernel of a reader that stopped takes a little with every probe of its window, for a
+ * minute. The looks are a second apart: it may have stopped a second before the first that saw it so. */
+void client_look_slow(struct client *c, int64_t now_ms)
+{
+    int64_t most_ms = (c->hub->settings->ws_slow_seconds - 1) * 1000;
+    if (c->state >= CLIENT_CLOSING || !c->wire || (c->queue_count == 0 && !wire_is_busy(c))) {
+        c->stalled_since_ms = 0;
+        return;
+    }
+    int64_t taken = wire_taken(c);
+    if (taken < 0 || !c->stalled_since_ms || taken - c->taken_bytes >= LEAST_TAKEN_BYTES) {
+        c->stalled_since_ms = now_ms;
+        c->taken_bytes = taken;
+    } else if (now_ms - c->stalled_since_ms >= most_ms) {
+        c->speaks_resume = false; /* a goodbye would not be taken either */
+        cut_slow(c);
+    }
+}
+
 static bool has_room(struct client *c)
 {
     size_t most = (size_t)c->hub->settings->ws_send_buffer_bytes;

@@ -70,25 +70,41 @@ static enum status ask(struct scope *sc, struct redis *events, const char *strea
     return STATUS_OK;
 }
 
+/* NULL = it is no event. */
+static struct frame *frame_of_entry(const redisReply *fields, const struct event_id *id)
+{
+    for (size_t f = 0; fields->type == REDIS_REPLY_ARRAY && f + 1 < fields->elements; f += 2) {
+        if (strcmp(fields->element[f]->str, "message") != 0)
+            continue;
+        struct frame *frame = frame_event(fields->element[f + 1]->str, fields->element[f + 1]->len, id);
+        if (!frame)
+            continue;
+        frame->id = *id; /* the stream's word about the order */
+        return frame;
+    }
+    return NULL;
+}
+
 static void take_entries(struct history_page *page, const redisReply *entries)
 {
+    size_t bytes = 0;
     for (size_t i = 0; i < entries->elements && page->count < HISTORY_PAGE_EVENTS; i++) {
         const redisReply *entry = entries->element[i];
         struct event_id id = {0};
         if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 || !parse_stream_id(entry->element[0]->str, &id))
             continue;
         memcpy(id.epoch, page->epoch, sizeof id.epoch);
-        const redisReply *fields = entry->element[1];
-        for (size_t f = 0; fields->type == REDIS_REPLY_ARRAY && f + 1 < fields->elements; f += 2) {
-            if (strcmp(fields->element[f]->str, "message") != 0)
-                continue;
-            struct frame *frame = frame_event(fields->element[f + 1]->str, fields->element[f + 1]->len, &id);
-            if (!frame)
-                continue;
-            frame->id = id; /* the stream's word about the order */
-            page->frames[page->count++] = frame;
-            break;
+        struct frame *frame = frame_of_entry(entry->element[1], &id);
+        if (frame && page->count > 0 && bytes + frame->len > HISTORY_PAGE_BYTES) {
+            frame_unref(frame);
+            page->is_more = true;
+            return;
         }
+        if (frame) {
+            bytes += frame->len;
+            page->frames[page->count++] = frame;
+        }
+        page->last = id;
     }
     page->is_more = entries->elements >= HISTORY_PAGE_EVENTS;
 }
@@ -242,6 +258,10 @@ bool replay_page_end(struct replay *r, const struct history_page *page)
 {
     if (page->epoch[0])
         memcpy(r->position.epoch, page->epoch, sizeof r->position.epoch);
+    if (event_id_compare(&r->position, &page->last) < 0) { /* entries that are no events are passed by, too */
+        r->position.ms = page->last.ms;
+        r->position.seq = page->last.seq;
+    }
     if (page->is_more || r->has_lost_held)
         return false;
     r->is_live = true;

@@ -7,16 +7,17 @@
 #include "api/relay/frame.h"
 #include "common/db.h"
 
-enum { HISTORY_PAGE_EVENTS = 200, HISTORY_HELD_BYTES = 64 << 10 };
+enum { HISTORY_PAGE_EVENTS = 200, HISTORY_PAGE_BYTES = 128 << 10, HISTORY_HELD_BYTES = 64 << 10 };
 
 /* One piece of a stream. */
 struct history_page {
-    char epoch[17];      /* of the Redis data set now; "" = none yet */
-    bool is_there;       /* the stream exists */
-    bool is_more;        /* the page was full */
-    bool is_trimmed;     /* the stream does not hold its beginning any more */
-    bool is_truncated;   /* what follows `after` is not all there any more */
-    struct event_id end; /* the stream's last id; zero = none */
+    char epoch[17];       /* of the Redis data set now; "" = none yet */
+    bool is_there;        /* the stream exists */
+    bool is_more;         /* the page was full: of events, or of bytes (but one event is always taken) */
+    bool is_trimmed;      /* the stream does not hold its beginning any more */
+    bool is_truncated;    /* what follows `after` is not all there any more */
+    struct event_id end;  /* the stream's last id; zero = none */
+    struct event_id last; /* of the entries that were read, events or not; zero = none */
     struct frame *frames[HISTORY_PAGE_EVENTS];
     int count;
 };

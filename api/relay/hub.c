@@ -233,6 +233,8 @@ static void each_second(struct hub *hub, int64_t now)
     if (hub->lane == 0 && now / 1000 % PULSE_SECONDS == 0)
         lookup_pulse(hub, hub->shared->own_channel);
     table_each(&hub->channels.table, check_channel, hub);
+    for (struct client *c = hub->clients; c; c = c->next)
+        client_look_slow(c, now);
     if (hub->has_failed_pages) {
         hub->has_failed_pages = false;
         for (struct client *c = hub->clients; c; c = c->next)

@@ -17,9 +17,10 @@ enum { CLOSE_PROTOCOL = 1002, CLOSE_BAD_TEXT = 1007 }; /* what a client does wro
 enum { CLOSE_POLICY = 1008, CLOSE_TOO_BIG = 1009, CLOSE_FAULT = 1011, CLOSE_RESTART = 1012 };
 
 enum {
-    WRITE_BYTES = 64 << 10,   /* given to the socket at a time */
-    MESSAGE_BYTES = 64 << 10, /* largest message taken from a client */
-    CLOSE_MS = 5000,          /* to say goodbye */
+    WRITE_BYTES = 64 << 10,       /* given to the socket at a time */
+    MESSAGE_BYTES = 64 << 10,     /* largest message taken from a client */
+    CLOSE_MS = 5000,              /* to say goodbye */
+    LEAST_TAKEN_BYTES = 16 << 10, /* in WS_SLOW_SECONDS, by a reader for whom frames wait */
 };
 
 enum client_state {
@@ -60,6 +61,8 @@ struct wire_ops {
     void (*cut)(struct client *c, bool is_hard);
     /* Bytes received so far, by the kernel's word. NULL = not known. */
     int64_t (*received)(const struct client *c);
+    /* Bytes that the other end has taken in all, -1 = not known just now. NULL = never known. */
+    int64_t (*taken)(const struct client *c);
     /* True when the other end has acknowledged nothing of what was sent for so long: its network is gone. NULL = not
      * known. */
     bool (*is_unheard)(const struct client *c, int64_t for_ms);
@@ -112,7 +115,8 @@ struct client {
     int64_t asked_ms;              /* 0 = not (silent.h) */
     int64_t message_tat_us;        /* flood.h */
     int64_t received_bytes, received_ms;
-    int64_t answer_at_ms; /* of a long poll; 0 = of nobody else */
+    int64_t answer_at_ms;                  /* of a long poll; 0 = of nobody else */
+    int64_t stalled_since_ms, taken_bytes; /* 0 = nothing waits; what the other end had taken then */
     struct wheel_entry timer;
     struct text message; /* of several fragments */
     size_t message_bytes;
@@ -208,6 +212,11 @@ static inline bool wire_is_unheard(const struct client *c, int64_t for_ms)
     return c->wire && c->ops->is_unheard && c->ops->is_unheard(c, for_ms);
 }
 
+static inline int64_t wire_taken(const struct client *c)
+{
+    return c->wire && c->ops->taken ? c->ops->taken(c) : -1;
+}
+
 static inline int64_t wire_received(const struct client *c)
 {
     return c->wire && c->ops->received ? c->ops->received(c) : 0;
@@ -248,6 +257,8 @@ void client_push(struct client *c, struct frame *f);
 /* Puts a frame on its queue; an event that came live goes through client_deliver. */
 void client_send(struct client *c, struct frame *f);
 void client_flush(struct client *c);
+/* Once a second: who lets frames wait and takes (nearly) nothing is cut, however few they are. */
+void client_look_slow(struct client *c, int64_t now_ms);
 /* At once, when nothing waits before it and the wire is not busy. */
 void client_write(struct client *c, const unsigned char *bytes, size_t len);
 

@@ -17,6 +17,12 @@ int64_t kernel_received(int fd)
     return ask(fd, &info) ? (int64_t)info.tcpi_bytes_received : 0;
 }
 
+int64_t kernel_taken(int fd)
+{
+    struct tcp_info info;
+    return ask(fd, &info) ? (int64_t)info.tcpi_bytes_acked : -1;
+}
+
 bool kernel_is_unheard(int fd, int64_t for_ms)
 {
     struct tcp_info info;

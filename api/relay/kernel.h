@@ -7,5 +7,8 @@
 
 /* Bytes received so far; 0 when it is not known. */
 int64_t kernel_received(int fd);
+/* Bytes that the other end's kernel has acknowledged in all; it stops when its reader stopped and its buffer is full.
+ * -1 when it is not known. */
+int64_t kernel_taken(int fd);
 /* True when the other end has acknowledged nothing of what was sent for so long. */
 bool kernel_is_unheard(int fd, int64_t for_ms);

@@ -97,6 +97,11 @@ static void socket_cut(struct client *c, bool is_hard)
     cut_soon(c->wire);
 }
 
+static int64_t socket_taken(const struct client *c)
+{
+    return kernel_taken(lws_get_socket_fd(c->wire));
+}
+
 static int64_t socket_received(const struct client *c)
 {
     return kernel_received(lws_get_socket_fd(c->wire));
@@ -332,6 +337,7 @@ static const struct wire_ops websocket_wire = {
     .want_write = socket_want_write,
     .cut = socket_cut,
     .received = socket_received,
+    .taken = socket_taken,
     .is_unheard = socket_is_unheard,
     .goodbye = frame_close,
 };

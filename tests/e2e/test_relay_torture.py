@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from support.servers import Redis
 from support.stack import ROOT, Stack, wait_for
 from support.ws import TEXT, frame
 from test_websockets import PUBLISH, Operation, Publisher, User, numbers, probe
@@ -333,7 +334,8 @@ class Load:
     def write(self, operation, kind, data, **more):
         line = {"operation_id": operation.id, "user_id": operation.user.id, "collection_id": operation.collection, "type": kind, "data": data,
                 "attempt": self.attempts.setdefault(operation.id, 1), **more}
-        self.child.stdin.write(json.dumps(line) + "\n")
+        self.line = json.dumps(line) + "\n"
+        self.child.stdin.write(self.line)
         self.sent += 1
 
     def __call__(self, operation, kind=KIND, filler=100, **more):
@@ -429,7 +431,6 @@ def test_two_instances_restarted_one_after_the_other_under_load_lose_nothing_and
     groups += [{"count": clients // 20, "path": "/ws/operations", "token": u.token, "key": "u", **calm} for u in users]
     watchers, load = closing(Watchers(stack.apis, groups)), closing(Load(stack))
     watchers.wait("connected", clients)
-    watchers.say("peak")
     restarts = threading.Thread(target=lambda: [a.restart() for a in stack.apis])
     restarts.start()
     for _ in paced(100, 100000, lambda i: load(operations[i % 10])):
@@ -441,4 +442,218 @@ def test_two_instances_restarted_one_after_the_other_under_load_lose_nothing_and
     assert sum(g["truncated"] for g in report) == 0
     told = sum(g["closed"].get("1012", 0) for g in report)
     assert told + sum(g["cuts"] for g in report) >= clients
-    assert report[0]["most_connects_a_second"] < clients * 0.9, "the drain lets them go one after the other"
+    for api in stack.apis:
+        drained = [line for name, line in stack.log_lines() if name == api.name and line["event"] == "api_draining"]
+        assert drained[0]["spread_ms"] >= drained[0]["websockets"], "they are let go one after the other"
+
+
+# --- readers that do not keep up
+
+def resident_bytes(process):
+    with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
+
+
+def slow_ones(process):
+    return [line for name, line in process.stack.log_lines() if name == process.name and line["event"] == "websocket_slow"]
+
+
+def test_hundreds_of_stopped_readers_cost_bounded_memory_are_cut_and_are_whole_again_and_nobody_else_notices(make_stack, closing):
+    stack = many(make_stack, apis=1)
+    share = 25 if LONGER == 1 else 100  # of each of ten groups
+    api, users = stack.apis[0], [User(stack) for _ in range(4)]
+    operations = [Operation(stack, u) for u in users]
+    load = closing(Load(stack))
+    for operation in operations:
+        for _ in range(80):
+            load(operation, filler=4000)
+    load.wait()
+    before = resident_bytes(api)
+    stopped = {"read": "stop", "receive_buffer": 4096}
+    groups = [{"count": share * 3 // 2, "path": o.path, "token": o.user.token, "key": "n", **stopped} for o in operations]
+    groups += [{"count": share, "path": "/ws/operations", "token": u.token, "key": "u", **stopped} for u in users]
+    groups += [{"count": 25, "path": o.path, "token": o.user.token, "key": "n"} for o in operations]
+    watchers = closing(Watchers([api], groups))
+    count = sum(g["count"] for g in groups[:8])
+    watchers.wait("connects", count + 100)
+    most = 0
+    for _ in paced(150, 800, lambda i: load(operations[i % 4], filler=2000)):
+        load.flush()
+        most = max(most, resident_bytes(api))
+    load.wait()
+    watchers.wait("stopped_and_cut", count, seconds=60)
+    assert most - before < count * (128 + 64 + 16) * 1024 + (64 << 20), "of each: a page, what could not be written, a little"
+    for operation in operations:
+        load(operation, "operation_completed", status="completed", is_last=True)
+    load.wait()
+    watchers.say("read")
+    numbers_of = [load.last(o.id) for o in operations]
+    report = watchers.finish(numbers_of + [load.last(u.id) for u in users] + numbers_of)
+    assert sum(g["cuts"] + sum(g["closed"].values()) for g in report[8:]) == 0, "those who read were let alone"
+    assert sum(g["truncated"] for g in report) == 0
+
+
+@pytest.mark.parametrize("read", ["stop", "drip"])
+def test_a_reader_that_takes_nothing_is_cut_in_seconds_however_little_waits_for_it(make_stack, closing, read):
+    stack = many(make_stack, apis=1, WS_SEND_BUFFER_BYTES=64 << 20, WS_SLOW_SECONDS=2)
+    api, user = stack.apis[0], User(stack)
+    operation, load = Operation(stack, user), closing(Load(stack))
+    watchers = closing(Watchers([api], [{"count": 20, "path": "/ws/operations", "token": user.token, "key": "u", "read": read, "receive_buffer": 4096},
+                                        {"count": 20, "path": "/ws/operations", "token": user.token, "key": "u"}]))
+    watchers.wait("connected", 40)
+    for _ in range(800):
+        load(operation, filler=1000)
+    load.wait()
+    watchers.wait("stopped_and_cut", 20, seconds=60)
+    assert len(slow_ones(api)) == 20 and all(line["pending_bytes"] < 2 << 20 for line in slow_ones(api))
+    watchers.say("read")
+    report = watchers.finish([load.last(user.id)] * 2)
+    assert report[1]["cuts"] == 0
+
+
+def test_state_changes_all_reach_a_slow_reader_while_snapshots_between_them_are_left_out(make_stack):
+    stack = many(make_stack, apis=1, WS_SLOW_SECONDS=60)
+    user, publish = User(stack), Publisher(stack)
+    operations = [Operation(stack, user) for _ in range(3)]
+    ws = user.open(stack.apis[0], receive_buffer=4096)
+    probe(ws)
+    total = 900
+    for n in range(total):
+        is_state = n % 15 == 0
+        publish(operations[n % 3], KIND if is_state else "processing_progress", data={"n": n, "filler": "x" * (500 if is_state else 3000)})
+    publish(operations[0], "operation_completed", status="completed", data={"n": total})
+    seen = numbers(ws.until("operation_completed"))
+    assert seen == sorted(set(seen)), "in order, nothing twice"
+    assert [n for n in seen if n % 15 == 0 or n == total] == [*range(0, total, 15), total]
+    assert len(seen) < total, "it was slow indeed"
+    ws.close()
+    publish.close()
+
+
+def test_an_entry_that_is_no_event_is_passed_by(stack, api, user, operation, publish):
+    publish(operation, KIND, data={"n": 0})
+    last = stack.redis_cli("XINFO", "STREAM", key(stack, operation)).split()
+    ms = int(last[last.index("last-generated-id") + 1].split("-")[0])
+    rubbish = "for i = 1, 250 do redis.call('XADD', KEYS[1], ARGV[1] .. '-' .. i, 'rubbish', 'x') end"  # more than a page
+    stack.redis_cli("EVAL", rubbish, "1", key(stack, operation), str(ms + 1))
+    publish(operation, KIND, data={"n": 1})
+    ws = user.open(api, operation.path)
+    assert ws.next()["type"] == "current_state"
+    assert numbers([ws.next(), ws.next()]) == [0, 1]
+    ws.close()
+
+
+# --- Redis comes, goes and forgets in mid-stream
+
+def settled_groups(stack, users, operations, count, **more):
+    """Clients that stay and clients that come and go, on operations and on everything of a user."""
+    one = [{"count": count, "path": o.path, "token": o.user.token, "key": "n", **more} for o in operations]
+    every = [{"count": count, "path": "/ws/operations", "token": u.token, "key": "u", **more} for u in users]
+    restless = [{**g, **RESTLESS} for g in one + every]
+    return one + every + restless
+
+
+def lasts(load, users, operations):
+    return ([load.last(o.id) for o in operations] + [load.last(u.id) for u in users]) * 2
+
+
+def test_a_restart_of_redis_in_mid_stream_loses_nothing(make_stack, closing):
+    redis = closing(Redis(appendonly="yes", appendfsync="always"))
+    stack = many(make_stack, REDIS_URL=redis.url)
+    users = [User(stack) for _ in range(3)]
+    operations = [Operation(stack, users[i % 3]) for i in range(6)]
+    watchers, load = closing(Watchers(stack.apis, settled_groups(stack, users, operations, 5))), closing(Load(stack, redis.url))
+    for round_ in range(2):
+        for _ in paced(300, 600 * LONGER, lambda i: load(operations[i % 6])):
+            load.flush()
+        load.wait()
+        # Whether an event is in the stream when its publisher loses the server is not known to it; here it never does.
+        redis.kill()
+        if round_ == 0:
+            redis.start()
+        else:
+            time.sleep(1)
+            redis.start()
+        load(operations[0])
+        wait_for("events to be published again", lambda: publishes(load))
+    for _ in paced(300, 300, lambda i: load(operations[i % 6])):
+        load.flush()
+    load.wait()
+    report = watchers.finish(lasts(load, users, operations))
+    assert sum(g["truncated"] for g in report) == 0
+
+
+def publishes(load):
+    """The event that was written last is published; one that failed is written again."""
+    load.wait()
+    if load.failed == 0:
+        return True
+    load.failed = 0
+    load.sent += 1
+    load.child.stdin.write(load.line)
+    return False
+
+
+def test_subscriptions_that_are_cut_under_load_leave_no_hole(make_stack, closing):
+    stack = many(make_stack)
+    users = [User(stack) for _ in range(3)]
+    operations = [Operation(stack, users[i % 3]) for i in range(6)]
+    watchers, load = closing(Watchers(stack.apis, settled_groups(stack, users, operations, 5))), closing(Load(stack))
+    done = threading.Event()
+
+    def cut_again_and_again():
+        choice = random.Random(3)
+        while not done.wait(choice.uniform(0.1, 0.8)):
+            stack.redis.shut()
+            done.wait(choice.choice([0, 0, 0.3]))
+            stack.redis.open()
+
+    cutter = threading.Thread(target=cut_again_and_again)
+    cutter.start()
+    for _ in paced(300, 3000 * LONGER, lambda i: load(operations[i % 6])):
+        load.flush()
+    done.set()
+    cutter.join()
+    load.wait()
+    report = watchers.finish(lasts(load, users, operations))
+    assert sum(g["truncated"] for g in report) == 0
+
+
+def test_what_is_trimmed_while_it_is_read_is_told_and_never_left_out_silently(make_stack, closing):
+    stack = many(make_stack)
+    user = User(stack)
+    operation, load = Operation(stack, user), closing(Load(stack))
+    for _ in range(1000):
+        load(operation, filler=300)
+    load.wait()
+    groups = [{"count": 60, "path": operation.path, "token": user.token, "key": "n", **RESTLESS, "pause_ms": [0, 3000]},
+              {"count": 20, "path": operation.path, "token": user.token, "key": "n", "read": "stop", "receive_buffer": 4096}]
+    watchers = closing(Watchers(stack.apis, groups))
+    watchers.wait("connects", 80)
+    for _ in paced(2000, 6000 * LONGER, lambda i: load(operation, filler=300)):
+        load.flush()
+    load.wait()
+    watchers.say("read")
+    report = watchers.finish([load.last(operation.id)] * 2)
+    assert report[1]["truncated"] >= 20, "a thousand are kept, and those who stopped lack six"
+
+
+def test_flat_counts_never_go_back_whatever_is_left_out_or_resumed(make_stack, closing):
+    stack = many(make_stack)
+    user = User(stack)
+    operation, load = Operation(stack, user), closing(Load(stack))
+    groups = [{"count": 40, "path": operation.path, "token": user.token, "key": "flat", **RESTLESS, "band_percent": 0},
+              {"count": 20, "path": operation.path, "token": user.token, "key": "flat", "read": "stop", "receive_buffer": 4096}]
+    watchers = closing(Watchers(stack.apis, groups))
+    watchers.wait("connected", 30)
+    total = 900
+    load(operation, "scanning_completed", data={"total_files_found": total})
+    for _ in paced(300, total, lambda i: load(operation, "document_processed", filler=4000, status="processing",
+                                              data={"processed": i + 1, "failed": 0, "total": total, "current_file": f"{i}.txt"})):
+        load.flush()
+    load(operation, "append_completed", data={"documents_processed": total, "total_files_found": total})
+    load(operation, "operation_completed", status="completed", is_last=True)
+    load.wait()
+    watchers.say("read")
+    watchers.wait("finished", 60)
+    watchers.report()

@@ -88,7 +88,7 @@ class Operation:
 
 @pytest.fixture(scope="module")
 def stack():
-    made = Stack(apis=2, workers=0, CORS_ORIGINS="http://app.example:3000, https://other.example", WS_SEND_BUFFER_BYTES=262144)
+    made = Stack(apis=2, workers=0, CORS_ORIGINS="http://app.example:3000, https://other.example", WS_SEND_BUFFER_BYTES=262144, WS_SLOW_SECONDS=60)
     yield made
     made.close()
 

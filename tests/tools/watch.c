@@ -16,7 +16,7 @@
  * - "is_coalesced": numbers may be left out (but never come twice, or out of order)
  *
  * Lines on standard input: `last GROUP NUMBER` (a client that has this number is finished), `read` (everyone reads; who
- * was cut comes back), `report`, `peak` (most_connects_a_second begins anew), `quit`. A report is one line: an array
+ * was cut comes back), `report`, `quit`. A report is one line: an array
  * with one object a group.
  *
  * What is checked of each frame: no reserved bits, known opcode, not masked, whole, the shortest form of the length,
@@ -146,7 +146,7 @@ static void begin(struct watch *w, struct client *c)
         c->due_ms = clock_monotonic_ms() + 1000;
         return;
     }
-    if (c->group->receive_buffer)
+    if (c->group->receive_buffer && c->read != READ_ALL)
         setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &c->group->receive_buffer, sizeof(int));
     if (connect(c->fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS) {
         c->group->refusals++;
@@ -244,7 +244,6 @@ static const char *find(const char *json, size_t len, const char *name)
 static void take_number(struct client *c, int64_t n, const char *id, size_t id_len)
 {
     struct group *g = c->group;
-    g->events++;
     bool is_next = c->seen == FROM_NOW || n == c->seen + 1 || (g->is_coalesced && n > c->seen) ||
                    (g->is_flat && n >= c->seen);
     if (!c->is_settled && n != c->seen + 1 && !c->may_jump) {
@@ -259,6 +258,7 @@ static void take_number(struct client *c, int64_t n, const char *id, size_t id_l
             wrong(c, "after, came", c->seen, n);
         c->rewound_to = -1;
     }
+    g->events++;
     c->is_settled = true;
     c->may_jump = false;
     c->seen = n;
@@ -550,8 +550,6 @@ static bool obey(struct watch *w, const char *line)
         everyone_reads(w);
     else if (strcmp(line, "report") == 0)
         report(w);
-    else if (strcmp(line, "peak") == 0)
-        w->most_in_bucket = 0;
     else if (strcmp(line, "quit") == 0)
         return false;
     return true;
