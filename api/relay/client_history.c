@@ -1,6 +1,7 @@
 /* Replay, then live: what a connection gets, in order, once. */
 #include "api/relay/hub.h"
 
+#include "api/relay/recent.h"
 #include "common/clock.h"
 #include "common/json.h"
 
@@ -9,6 +10,35 @@
 static bool is_subscribed(const struct client *c)
 {
     return c->listener.channel && c->listener.channel->state == CHANNEL_LIVE;
+}
+
+static bool send_rendered(struct client *c, struct frame *f)
+{
+    struct frame *rendered = frame_rendered(f, c->format);
+    if (rendered)
+        client_send(c, rendered);
+    return rendered != NULL;
+}
+
+/* Without anything that only a look-up of its own can tell. */
+static bool may_take_recent(const struct client *c)
+{
+    return c->kind == WS_OPERATION && !c->was_truncated && (!c->needs_state || c->answer.state);
+}
+
+static void release_held(struct client *c);
+
+static void take_recent(struct client *c)
+{
+    if (c->needs_state)
+        send_rendered(c, c->answer.state);
+    frame_unref(c->answer.state);
+    c->answer.state = NULL;
+    c->needs_state = c->wants_page = c->is_explicit = false;
+    c->replay.position = recent_give(c, &c->replay.position);
+    c->replay.is_live = c->is_position_known = true;
+    c->hub->tally.replays++;
+    release_held(c);
 }
 
 /* Asks for the next page once what was sent has left. Only one that is read after the channel was subscribed may be the
@@ -23,6 +53,14 @@ void client_page_on(struct client *c)
     if (c->queue_count > 0 || wire_is_busy(c)) {
         wire_want_write(c);
         return;
+    }
+    if (is_subscribed(c) && may_take_recent(c)) {
+        enum recent_advice advice = recent_ask(c, &c->replay.position, c->is_explicit);
+        c->waits_for_recent = advice == RECENT_WAIT;
+        if (advice == RECENT_TAKE)
+            take_recent(c);
+        if (advice != RECENT_ASK)
+            return;
     }
     c->wants_page = false;
     replay_next(&c->replay, is_subscribed(c));
@@ -73,14 +111,6 @@ static void begin_anew(struct client *c)
     replay_start(&c->replay, &(struct event_id){0});
     c->wants_page = true;
     client_page_on(c);
-}
-
-static bool send_rendered(struct client *c, struct frame *f)
-{
-    struct frame *rendered = frame_rendered(f, c->format);
-    if (rendered)
-        client_send(c, rendered);
-    return rendered != NULL;
 }
 
 bool client_deliver(struct client *c, struct frame *f)

@@ -89,7 +89,7 @@ static void take_head(struct history_page *page, const redisReply *reply, struct
         (void)parse_stream_id(reply->element[3]->str, &page->end);
         memcpy(page->end.epoch, page->epoch, sizeof page->end.epoch);
     }
-    *out_trimmed = reply->element[4]->integer == 1;
+    *out_trimmed = page->is_trimmed = reply->element[4]->integer == 1;
 }
 
 static bool is_zero(const struct event_id *id)

@@ -14,6 +14,7 @@ struct history_page {
     char epoch[17];      /* of the Redis data set now; "" = none yet */
     bool is_there;       /* the stream exists */
     bool is_more;        /* the page was full */
+    bool is_trimmed;     /* the stream does not hold its beginning any more */
     bool is_truncated;   /* what follows `after` is not all there any more */
     struct event_id end; /* the stream's last id; zero = none */
     struct frame *frames[HISTORY_PAGE_EVENTS];

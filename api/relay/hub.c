@@ -1,6 +1,7 @@
 #include "api/relay/hub.h"
 
 #include "api/relay/fanout.h"
+#include "api/relay/recent.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
@@ -131,7 +132,9 @@ static void on_up(void *context)
 static void suspend_listeners(struct table_node *node, void *unused)
 {
     (void)unused;
-    for (struct listener *l = ((struct channel *)node)->first; l; l = l->next)
+    struct channel *channel = (struct channel *)node;
+    recent_drop(channel); /* what came since is missing in it */
+    for (struct listener *l = channel->first; l; l = l->next)
         client_suspend(client_of(l));
 }
 
@@ -158,8 +161,10 @@ static void on_unsubscribed(void *context, const char *name)
 {
     struct hub *hub = context;
     struct channel *channel = channel_find(&hub->channels, name);
-    if (channel)
+    if (channel) {
+        recent_drop(channel);
         channel_unsubscribed(&hub->channels, channel);
+    }
 }
 
 /* What the registry asks of this instance. */
@@ -206,6 +211,7 @@ static void settle_check(struct table_node *node, void *context)
 {
     const int64_t *now = context;
     struct channel *channel = (struct channel *)node;
+    recent_tidy(channel, *now);
     if (!channel->checked_at_ms || *now - channel->checked_at_ms < CHECK_GRACE_MS)
         return;
     channel->checked_at_ms = 0;
@@ -325,6 +331,7 @@ static void drop_batch(struct table_node *node, void *unused)
 {
     (void)unused;
     fanout_drop((struct channel *)node);
+    recent_drop((struct channel *)node);
 }
 
 void hub_done(struct hub *hub)

@@ -84,6 +84,7 @@ struct client {
     bool is_page_asked, wants_page; /* one is on its way, whether it is still wanted or not; another is needed */
     bool is_explicit;               /* the position was named by the client */
     bool is_position_known;
+    bool waits_for_recent;  /* recent.h */
     bool is_ignoring;       /* the rest of a binary message */
     bool is_held, was_held; /* silent.h */
     bool has_ponged;        /* it answers pings of the protocol */
@@ -139,6 +140,7 @@ struct hub {
     struct silence silence;
     struct tally tally;
     struct wheel wheel;
+    int64_t last_recent; /* number given out */
     struct client *clients, *dirty;
     struct channel *full; /* with a batch to be delivered */
     int client_count;
