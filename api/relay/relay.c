@@ -480,6 +480,7 @@ static enum status create_context(struct scope *sc, struct lane *r)
     };
     lws_set_log_level(LLL_ERR | LLL_WARN, note_library);
     r->context = lws_create_context(&r->info);
+    lws_set_log_level(0, NULL); /* it makes its lines in one buffer for all threads, and clients can provoke them */
     if (!r->context)
         return fail(sc, STATUS_INTERNAL, "libwebsockets does not start; is libwebsockets-evlib-uv installed?");
     r->vhost = lws_get_vhost_by_name(r->context, "default");

@@ -22,7 +22,7 @@ PONG_MESSAGE = {"type": "pong"}
 
 @pytest.fixture(scope="module")
 def stack():
-    made = Stack(apis=1, workers=0, WS_DEFLATE="on", WS_MAX_CONNECTIONS_PER_USER=200)
+    made = Stack(apis=1, workers=0, WS_MAX_CONNECTIONS_PER_USER=200)
     yield made
     made.close()
 
@@ -506,8 +506,8 @@ def test_an_offer_is_kept_or_declined(api, user, operation, publish, offer, answ
     ws.close()
 
 
-def test_nothing_is_compressed_unless_it_was_switched_on(make_stack):
-    stack = make_stack(apis=1, workers=0)
+def test_nothing_is_compressed_where_it_was_switched_off(make_stack):
+    stack = make_stack(apis=1, workers=0, WS_DEFLATE="off")
     user = User(stack)
     ws = open_packed(user, stack.apis[0])
     assert "sec-websocket-extensions" not in ws.headers
@@ -520,7 +520,7 @@ def test_nothing_is_compressed_unless_it_was_switched_on(make_stack):
 def test_random_frames_on_many_connections_while_events_flow(make_stack):
     """Valid and invalid ones in any order; those who behave get every event once, in order, and the program lives and ends well (built with sanitizers:
     without a report and a leak). OPSTREAM_WS_STORM_SECONDS and OPSTREAM_WS_STORM_CONNECTIONS make it longer and larger."""
-    stack = make_stack(apis=1, workers=0, WS_DEFLATE="on", WS_MAX_CONNECTIONS_PER_USER=200)
+    stack = make_stack(apis=1, workers=0, RELAY_THREADS=2, WS_MAX_CONNECTIONS_PER_USER=200)
     api, publish, watcher = stack.apis[0], Publisher(stack), User(stack)
     operation = Operation(stack, watcher)
     seconds, total = float(os.environ.get("OPSTREAM_WS_STORM_SECONDS", "5")), 0
