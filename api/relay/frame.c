@@ -110,7 +110,7 @@ struct frame *frame_heartbeat(enum frame_format format)
         /* libwebsockets does not report pongs without a payload. */
         text_append(&text, (const unsigned char[]){OPCODE_PING, 1, '.'}, 3);
     }
-    return frame_raw(text.data, text.len);
+    return frame_raw(text_str(&text), text.len);
 }
 
 struct frame *frame_close(int code, const char *reason)

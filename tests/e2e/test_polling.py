@@ -412,9 +412,9 @@ def test_polls_that_wait_are_bounded_for_a_user_an_operation_and_an_instance(mak
     last_id = poll(api, users[0], path_of(operation)).last_id
 
     def hold(user, path):
-        before = waiting(stack, api, "poll")
+        before = metric(stack, api, "websocket_active_connections")
         in_background(lambda: is_cut(api, user, last_id, path))
-        wait_for("the poll to wait", lambda: waiting(stack, api, "poll") == before + 1)
+        wait_for("the poll to count", lambda: metric(stack, api, "websocket_active_connections") == before + 1)
 
     hold(users[0], path_of(operation))
     hold(users[0], path_of(operation))
