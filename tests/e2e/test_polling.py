@@ -1,10 +1,12 @@
 """Events without WebSockets: long polls and Server-Sent Events over the same history and the same live events."""
+import http.server
 import json
 import random
 import socket
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 import uuid
 
@@ -412,9 +414,9 @@ def test_polls_that_wait_are_bounded_for_a_user_an_operation_and_an_instance(mak
     last_id = poll(api, users[0], path_of(operation)).last_id
 
     def hold(user, path):
-        before = waiting(stack, api, "poll")
+        before = metric(stack, api, "websocket_active_connections")
         in_background(lambda: is_cut(api, user, last_id, path))
-        wait_for("the poll to wait", lambda: waiting(stack, api, "poll") == before + 1)
+        wait_for("the poll to count", lambda: metric(stack, api, "websocket_active_connections") == before + 1)
 
     hold(users[0], path_of(operation))
     hold(users[0], path_of(operation))
@@ -533,3 +535,49 @@ def test_requests_are_answered_while_many_wait(make_stack):
         sock.close()
     wait_for("all to be gone", lambda: waiting(stack, api, "poll") + waiting(stack, api, "sse") == 0)
     publish.close()
+
+
+# --- a browser
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>events</title>")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_browsers_event_source_gets_everything_once_over_a_kill_and_a_drain(make_stack):
+    browser_of = pytest.importorskip("support.browser")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        origin = f"http://127.0.0.1:{server.server_port}"
+        stack = make_stack(apis=1, workers=0, CORS_ORIGINS=origin)
+        publish, user, api = Publisher(stack), User(stack), stack.apis[0]
+        operation = Operation(stack, user)
+        publish(operation, data={"n": 0})
+        with browser_of.Browser() as browser:
+            page = browser.page(origin)
+            url = f"{api.url}{path_of(operation)}?token={user.token}"
+            page.evaluate(f"""(() => {{ window.seen = []; window.closes = [];
+                window.source = new EventSource({json.dumps(url)});
+                source.onmessage = e => seen.push(JSON.parse(e.data));
+                source.addEventListener("close", e => closes.push(JSON.parse(e.data).code)); }})()""")
+            page.wait_for("seen.some(e => e.data.n === 0)")
+            api.kill()
+            publish(operation, data={"n": 1})
+            api.start()
+            page.wait_for("seen.some(e => e.data.n === 1)")
+            publish(operation, data={"n": 2})
+            page.wait_for("seen.some(e => e.data.n === 2)")
+            api.stop()
+            publish(operation, data={"n": 3})
+            api.start()
+            page.wait_for("seen.some(e => e.data.n === 3)")
+            assert page.evaluate("seen.filter(e => e.id).map(e => e.data.n).join()") == "0,1,2,3"
+            assert page.evaluate("closes.join()") == "1012"
+        server.shutdown()
+        publish.close()
