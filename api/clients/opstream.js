@@ -117,6 +117,7 @@ class Watch {
     #isPreparing = false; // waits for a token
     #hasAskedAgain = false; // for a token, after one was refused
     #needsPosition;
+    #asking = null; // to stop the request for it
     #timer = null; // the next attempt
     #retryAt = null;
     #settleTimer = null;
@@ -167,6 +168,7 @@ class Watch {
         clearTimeout(this.#settleTimer);
         this.#socket?.close();
         this.#poller?.stop();
+        this.#asking?.abort();
         this.#socket = this.#poller = null;
         this.#setState("closed");
     }
@@ -205,7 +207,7 @@ class Watch {
      * tell is watched all the same. */
     async #findPosition(token, turn) {
         try {
-            const answer = await ask({ fetch: this.#client.fetch, url: this.#eventsUrl(0), token, seconds: 3 });
+            const answer = await ask({ fetch: this.#client.fetch, url: this.#eventsUrl(0), token, seconds: 3, onStart: (abort) => { this.#asking = abort; } });
             if (turn !== this.#turn) return;
             this.#needsPosition = false;
             this.#take(answer);
