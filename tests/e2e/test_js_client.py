@@ -1,11 +1,13 @@
 """The JavaScript client (api/clients) in a real Chromium, against real API instances."""
+import json
 import random
+import subprocess
 import threading
 import time
 
 import pytest
 from support.browser import Browser
-from support.js import ApiGate, Pages, Polls, Watching
+from support.js import CLIENTS, ApiGate, Pages, Polls, Watching
 from support.stack import Stack, wait_for
 from test_websockets import Operation, Publisher, User
 
@@ -266,6 +268,7 @@ def test_blocked_upgrades_lead_to_polls_and_back_to_a_socket_once_they_pass(page
     assert watching.until_state("closed").ids == ids
     assert everything.until_count(len(ids) - 1).ids == ids[1:]
     assert blocked.polled == polled, "no poll goes on beside a socket"
+    assert not any(e["type"] == "history_truncated" for w in (watching, everything) for e in w.events)
     everything.close()
 
 
@@ -391,6 +394,28 @@ def test_two_tabs_and_many_watches_see_the_same(browser, page, pages, gate, user
     for watching in watches[::2]:
         assert watching.until_state("closed").ids == ids
     other.close()
+
+
+# --- without a page
+
+@pytest.mark.parametrize("flags", [[], ["--experimental-websocket"]], ids=["as it is", "with WebSockets"])
+def test_node_watches_too_and_ends_by_itself_after_the_last_event(polls_gate, user, operation, publish, flags):
+    if flags and subprocess.run(["node", *flags, "-e", ""], capture_output=True, check=False).returncode:
+        pytest.skip("this Node.js has no WebSockets")
+    ids = [publish(operation, data={"n": n}) for n in range(3)]
+    script = f"""import {{ OpstreamClient }} from {json.dumps(CLIENTS + "/opstream.js")};
+        const client = new OpstreamClient({{ baseUrl: {json.dumps(polls_gate.url)}, getToken: () => {json.dumps(user.token)}, pollSeconds: 1 }});
+        client.watchOperation({json.dumps(operation.id)}, {{ onEvent: (e) => console.log(e.id ?? e.type), onEnd: () => console.log("end"), onConnection: (s) => console.log(s) }});"""
+    with subprocess.Popen(["node", *flags, "--input-type=module", "-e", script], stdout=subprocess.PIPE, text=True) as node:
+        lines = []
+        while len(lines) < 6:
+            lines.append(node.stdout.readline().strip())
+        last = publish(operation, "operation_completed", status="completed")
+        lines += node.stdout.read().split()
+        assert node.wait(60) == 0
+    states = [line for line in lines if line in ("connecting", "live", "polling", "waiting", "closed")]
+    assert states == ["connecting", "live" if flags else "polling", "closed"]
+    assert [line for line in lines if line not in states] == ["current_state", *ids, last, "end"]
 
 
 # --- what a server cannot be made to do in a test: a WebSocket of the test's own
