@@ -114,6 +114,7 @@ class Watch {
     #attempts = 0; // since a connection was stable
     #vain = 0; // WebSockets in a row that did not open
     #denials = 0; // polls in a row that were denied
+    #told = null; // the error that was told last
     #isPreparing = false; // waits for a token
     #hasAskedAgain = false; // for a token, after one was refused
     #needsPosition;
@@ -265,8 +266,8 @@ class Watch {
             this.#hasAskedAgain = true;
             this.#connect(true);
         } else if (/^too many/i.test(reason)) {
-            // Polls are not counted as connections, and places become free.
-            this.#tell(new OpstreamError(reason, { code: 1008 }));
+            // Places become free, and another instance may have one for a poll.
+            this.#tellOnce(new OpstreamError(reason, { code: 1008 }));
             this.#poll();
         } else {
             this.#fail(new OpstreamError(reason || "the server refuses the connection", { code: 1008, isFinal: true }));
@@ -327,7 +328,7 @@ class Watch {
     #retryLater(error = null, atLeastMs = 0) {
         const [least, first] = this.#settings.firstDelayMs;
         const most = Math.min(this.#settings.maxDelayMs, first * 2 ** Math.min(this.#attempts++, 30));
-        if (error) this.#tell(error);
+        if (error) this.#tellOnce(error);
         if (this.#state === "closed") return;
         this.#connectIn(Math.max(atLeastMs || 0, least + Math.random() * Math.max(most - least, 0)));
         this.#setState("waiting");
@@ -383,6 +384,12 @@ class Watch {
         this.#tell(error);
     }
 
+    /* What is tried again and again is told again only after it was well meanwhile. */
+    #tellOnce(error) {
+        if (error.message !== this.#told) this.#tell(error);
+        this.#told = error.message;
+    }
+
     #tell(error) {
         if (!this.#options.onError) report(error);
         else this.#call("onError", error);
@@ -391,6 +398,7 @@ class Watch {
     #setState(state) {
         if (state === this.#state) return;
         this.#state = state;
+        if (state === "live" || state === "polling") this.#told = null;
         this.#call("onConnection", state);
     }
 
