@@ -329,7 +329,7 @@ export interface AllWatchOptions {
     lastId?: string | null;
     onEvent?: (event: OperationEvent) => void;
     onConnection?: (state: ConnectionState) => void;
-    /** What went wrong; `error.isFinal`: and ended the watch. An outage is no error, onConnection tells of it. */
+    /** What went wrong; `error.isFinal`: and ended the watch. What goes on being wrong is told once. An outage is no error, onConnection tells of it. */
     onError?: (error: OpstreamError) => void;
 }
 

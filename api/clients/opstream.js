@@ -181,6 +181,7 @@ class Watch {
         const turn = ++this.#turn;
         this.#clearTimer();
         if (!this.#poller) this.#setState("connecting");
+        if (turn !== this.#turn) return;
         this.#isPreparing = true;
         let token = null, problem = null;
         try {
@@ -275,8 +276,9 @@ class Watch {
     }
 
     #poll() {
+        if (this.#state === "closed") return; // a callback did that
         if (this.#client.WebSocket) this.#connectIn(this.#settings.socketRetrySeconds * 1000);
-        if (this.#poller || this.#state === "closed") return;
+        if (this.#poller) return;
         this.#poller = new Poller({
             fetch: this.#client.fetch,
             settings: this.#settings,
@@ -301,7 +303,6 @@ class Watch {
 
     #take(answer) {
         for (const frame of answer.events) {
-            if (this.#state === "closed") return;
             if (frame && typeof frame.type === "string") this.#deliver(frame);
         }
         if (answer.last_id && this.#state !== "closed") this.#lastId = answer.last_id;
@@ -355,6 +356,7 @@ class Watch {
     /* ---- what is handed out ---- */
 
     #deliver(frame) {
+        if (this.#state === "closed") return;
         if (typeof frame.id === "string") {
             if (!this.#position.take(frame.id)) return;
             this.#lastId = frame.id;

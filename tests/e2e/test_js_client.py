@@ -332,17 +332,20 @@ def test_a_page_that_comes_back_online_does_not_wait(page, gate, user):
 
 # --- the end
 
+COUNTED = """(() => {
+    window.timers = new Set(); window.listeners = 0;
+    const { setTimeout, clearTimeout, addEventListener, removeEventListener } = window;
+    window.setTimeout = (f, ms) => { const t = setTimeout(() => { timers.delete(t); f(); }, ms); timers.add(t); return t; };
+    window.clearTimeout = (t) => { timers.delete(t); clearTimeout(t); };
+    for (const target of [window, document]) {
+        target.addEventListener = (...a) => { listeners++; EventTarget.prototype.addEventListener.apply(target, a); };
+        target.removeEventListener = (...a) => { listeners--; EventTarget.prototype.removeEventListener.apply(target, a); };
+    }
+})()"""
+
+
 def test_close_leaves_no_socket_no_timer_and_no_listener(page, blocked, gate, user, operation):
-    page.evaluate("""(() => {
-        window.timers = new Set(); window.listeners = 0;
-        const { setTimeout, clearTimeout, addEventListener, removeEventListener } = window;
-        window.setTimeout = (f, ms) => { const t = setTimeout(() => { timers.delete(t); f(); }, ms); timers.add(t); return t; };
-        window.clearTimeout = (t) => { timers.delete(t); clearTimeout(t); };
-        for (const target of [window, document]) {
-            target.addEventListener = (...a) => { listeners++; EventTarget.prototype.addEventListener.apply(target, a); };
-            target.removeEventListener = (...a) => { listeners--; EventTarget.prototype.removeEventListener.apply(target, a); };
-        }
-    })()""")
+    page.evaluate(COUNTED)
     watches = [Watching(page, gate.url, user.token, operation).until_state("live"), Watching(page, gate.url, user.token).until_state("live"),
                Watching(page, blocked.url, user.token, operation, settings=POLLING).until_state("polling"),
                Watching(page, "http://127.0.0.1:1", user.token, operation).until_state("waiting"),
@@ -401,8 +404,10 @@ def test_two_tabs_and_many_watches_see_the_same(browser, page, pages, gate, user
 
 @pytest.mark.parametrize("flags", [[], ["--experimental-websocket"]], ids=["as it is", "with WebSockets"])
 def test_node_watches_too_and_ends_by_itself_after_the_last_event(polls_gate, user, operation, publish, flags):
-    if flags and subprocess.run(["node", *flags, "-e", ""], capture_output=True, check=False).returncode:
-        pytest.skip("this Node.js has no WebSockets")
+    asked = subprocess.run(["node", *flags, "-p", "typeof WebSocket"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        pytest.skip("this Node.js has no such flag")
+    way = "live" if asked.stdout.strip() == "function" else "polling"
     ids = [publish(operation, data={"n": n}) for n in range(3)]
     script = f"""import {{ OpstreamClient }} from {json.dumps(CLIENTS + "/opstream.js")};
         const client = new OpstreamClient({{ baseUrl: {json.dumps(polls_gate.url)}, getToken: () => {json.dumps(user.token)}, pollSeconds: 1 }});
@@ -415,7 +420,7 @@ def test_node_watches_too_and_ends_by_itself_after_the_last_event(polls_gate, us
         lines += node.stdout.read().split()
         assert node.wait(60) == 0
     states = [line for line in lines if line in ("connecting", "live", "polling", "waiting", "closed")]
-    assert states == ["connecting", "live" if flags else "polling", "closed"]
+    assert states == ["connecting", way, "closed"]
     assert [line for line in lines if line not in states] == ["current_state", *ids, last, "end"]
 
 
@@ -488,3 +493,24 @@ def test_every_attempt_waits_longer_by_chance_and_a_stable_connection_starts_ove
         for (let n = 1; n <= 8; n++) await attempt(n, n === 8);""")
     assert page.evaluate("delays") == [1, 2, 4, 8, 16, 30, 30, 1]
     watching.close()
+
+
+@pytest.mark.parametrize("end", ["", "1008, 'too many connections'", "1008, 'token expired'", "1008, 'no'", "1006"])
+@pytest.mark.parametrize("when", ["connecting", "live", "waiting", "error"])
+def test_callbacks_may_close_the_watch_at_any_time(page, fake, when, end):
+    page.evaluate(COUNTED)
+    close = "got.states.push(s); if (s === '%s') { got.count = got.events.length; got.watch.close(); }" % when
+    watching = Watching(page, "http://127.0.0.1:1", "t", Stub, settings="WebSocket: Fake, firstDelayMs: [1, 2],",
+                        options="onConnection: (s) => {" + close + "}, onError: () => { if ('" + when + "' === 'error') got.watch.close(); },")
+    page.run("await new Promise((r) => setTimeout(r, 10)); const s = fakes[0]; if (s) { s.say(frame('e-1-0'), frame('e-2-0')); "
+             + (f"s.end({end});" if end else "") + " }")
+    page.run("await new Promise((r) => setTimeout(r, 20));")
+    if watching.get("got.states.includes('closed')"):
+        assert page.evaluate("[timers.size, listeners]") == [0, 0]
+        assert watching.get("got.count ?? got.events.length") == watching.get("got.events.length"), "nothing is told after it"
+        count = page.evaluate("fakes.length")
+        page.run("await new Promise((r) => setTimeout(r, 20));")
+        assert page.evaluate("fakes.length") == count
+    else:
+        watching.close()
+    assert page.evaluate("[timers.size, listeners]") == [0, 0]
