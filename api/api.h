@@ -16,6 +16,7 @@ struct api {
     struct relay *relay;     /* api/relay/relay.h */
     struct limiter *limiter; /* api/limit.h */
     struct health *health;   /* api/health.h */
+    int web_root;            /* api/web_root.h: the folder's descriptor, -1 = the page that is part of the program */
     char instance_id[37];
     _Atomic bool is_draining;
     _Atomic bool is_schema_ok; /* kept by the reconciler thread */
