@@ -10,6 +10,7 @@ import { session } from "./session.js";
 import { sourceList } from "./sources.js";
 import { failure, loading } from "./states.js";
 import { store } from "./store.js";
+import { sentence } from "./words.js";
 
 function head(onDeleted) {
   const name = h("h1", { tabindex: -1, class: "named" });
@@ -26,8 +27,9 @@ function head(onDeleted) {
       sign.set(isBusy ? "processing" : collection.status);
       text(about, collection.description ?? "");
       show(about, collection.description);
-      text(note, collection.status_message ?? "");
-      show(note, collection.status_message);
+      text(note, collection.status_message ? sentence(collection.status_message) : "");
+      show(note, collection.status_message && !isBusy);
+      note.classList.toggle("mild", collection.status !== "error");
       numbers.set(collection);
       what.update(collection);
     },
@@ -36,10 +38,10 @@ function head(onDeleted) {
 
 export function collectionScreen({ id, go }) {
   const top = head(() => go("/collections"));
-  const lists = operationLists({ quiet: "Nothing runs on this collection." });
+  const lists = operationLists();
   const sources = sourceList(id);
   const failed = failedDocuments(id);
-  const there = h("div", { class: "stack wide" }, top.node, lists.node, failed.node, sources.node);
+  const there = h("div", { class: "stack wide single" }, top.node, lists.running, sources.node, failed.node, lists.past);
   const state = h("div", null, loading("Loading the collection…"));
   const node = h("div", null, state, there);
   const screen = { title: "Collection", node, update };

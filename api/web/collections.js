@@ -55,7 +55,7 @@ function card() {
       attribute(name, "href", "/collections/" + collection.id);
       attribute(name, "title", collection.name);
       sign.set(operation ? "processing" : collection.status);
-      text(about, collection.status_message ?? collection.description ?? "");
+      text(about, (collection.status === "error" && collection.status_message) || collection.description || collection.status_message || "");
       attribute(about, "title", about.textContent || null);
       numbers.set(collection);
       show(running, operation);

@@ -5,6 +5,7 @@ import { h, keyed, show, text } from "./dom.js";
 import { counted } from "./format.js";
 import { notice } from "./notices.js";
 import { store } from "./store.js";
+import { sentence } from "./words.js";
 
 const MOST = 50;
 
@@ -21,7 +22,7 @@ function row(collectionId, onRetry) {
       document = next;
       text(name, document.file_name);
       name.title = document.file_path;
-      text(reason, `${document.error_message ?? "No reason is known."} ${hints[document.error_category] ?? ""}`);
+      text(reason, `${sentence(document.error_message ?? "No reason is known")} ${hints[document.error_category] ?? ""}`);
       again.setAttribute("aria-label", `Retry ${document.file_name}`);
     },
   };

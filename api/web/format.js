@@ -45,13 +45,14 @@ export function duration(seconds) {
   return minutes < 60 ? `${minutes}:${two(s % 60)}` : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(s % 60)}`;
 }
 
-/** "7 s", "12 min", "3 h 7 min": how long something took. */
+/** "7.2 s", "2 min 58 s", "3 h 7 min": how long something took. */
 export function span(seconds) {
   if (seconds == null || !Number.isFinite(seconds)) return "";
-  if (seconds < 10) return `${tenths.format(Math.max(0, seconds))} s`;
-  if (seconds < 100) return `${Math.round(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (seconds < 9.95) return `${tenths.format(Math.max(0, seconds))} s`;
+  const s = Math.round(seconds);
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
 
 export function milliseconds(n) {

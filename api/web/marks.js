@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 
 const LEAST = 3; // letters; shorter words stand everywhere
 
-const usual = new Set("the and for are was were with that this from what when where which who how does did has have had not but you your its his her they them there then than can will into about".split(" "));
+const usual = new Set("the and for are was were with that this from what when where which who how does did has have had not but you your its his her their our they them there then than can will into about".split(" "));
 
 const bare = (word) => word.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 

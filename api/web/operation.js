@@ -6,7 +6,7 @@ import { cancelOperation } from "./dialogs.js";
 import { attribute, fill, h, show, text } from "./dom.js";
 import { ago, bytes, count, counted, duration, exact, percent, rate, seconds, span, timeOfDay } from "./format.js";
 import { store } from "./store.js";
-import { kind, outcome, stage } from "./words.js";
+import { kind, outcome, sentence, stage } from "./words.js";
 
 export function titleOf(operation) {
   const name = operation.collection_id ? store.nameOf(operation.collection_id) : null;
@@ -100,7 +100,7 @@ export function liveOperation(first) {
       const file = operation.status === "processing" ? (track.currentFile ?? sourceOf(operation)) : sourceOf(operation);
       text(current, file ?? "");
       attribute(current, "title", file);
-      text(trouble, operation.error_message ? `The attempt before: ${operation.error_message}` : "");
+      text(trouble, operation.error_message ? `The attempt before failed: ${sentence(operation.error_message)}` : "");
       show(trouble, operation.error_message);
     },
   };
@@ -118,7 +118,7 @@ function plural(parts, n, one, many) {
 export function outcomeOf(operation) {
   const { track } = operation;
   const took = span(seconds(operation.started_at, operation.completed_at));
-  if (operation.status === "failed") return operation.error_message ?? track.error ?? "It failed.";
+  if (operation.status === "failed") return sentence(operation.error_message ?? track.error ?? "It failed");
   const result = track.result ?? {};
   const parts = [];
   plural(parts, result.documents_processed ?? (result.documents_removed == null ? track.processed : null), "document");
@@ -133,7 +133,7 @@ export function outcomeOf(operation) {
 function attemptRow(attempt) {
   const took = attempt.ended_at ? span(seconds(attempt.started_at, attempt.ended_at)) : "";
   return h("li", null, h("strong", null, `Attempt ${attempt.attempt}: ${outcome(attempt.outcome)}`), took && ` after ${took}`, ` (${exact(attempt.started_at)})`,
-    attempt.reason && h("p", { class: "reason" }, attempt.reason));
+    attempt.reason && h("p", { class: "reason" }, sentence(attempt.reason)));
 }
 
 function figures({ totals }) {

@@ -6,29 +6,30 @@ import { endedOperation, liveOperation } from "./operation.js";
 import { empty, failure, loading } from "./states.js";
 import { store } from "./store.js";
 
-/** Lists that stay what they are while their operations change: {node, update(live, ended)}. */
-export function operationLists({ quiet }) {
-  const running = h("div", { class: "stack" });
+/** Two sections that stay what they are while their operations change: {running, past, update(live, ended)}. Empty ones are hidden. */
+export function operationLists() {
+  const now = h("div", { class: "stack" });
   const over = h("div", { class: "rows card" });
-  const none = h("p", { class: "quiet" }, quiet);
+  const running = h("section", null, h("h2", null, "Running now"), now);
   const past = h("section", null, h("h2", null, "Recent"), over);
   return {
-    node: h("div", { class: "stack wide" }, h("section", null, h("h2", null, "Running now"), running, none), past),
+    running,
+    past,
     update(live, ended) {
-      keyed(running, live, (operation) => operation.id, liveOperation);
+      keyed(now, live, (operation) => operation.id, liveOperation);
       keyed(over, ended, (operation) => operation.id, endedOperation);
       show(running, live.length > 0);
-      show(none, live.length === 0);
       show(past, ended.length > 0);
     },
   };
 }
 
 export function operationsScreen() {
-  const lists = operationLists({ quiet: "Nothing runs at the moment." });
+  const lists = operationLists();
+  const there = h("div", { class: "stack wide" }, lists.running, lists.past);
   const state = h("div", null);
   const summary = h("p", { class: "summary" });
-  const node = h("div", null, h("div", { class: "head" }, h("div", null, h("h1", { tabindex: -1 }, "Operations"), summary)), state, lists.node);
+  const node = h("div", null, h("div", { class: "head" }, h("div", null, h("h1", { tabindex: -1 }, "Operations"), summary)), state, there);
   return {
     title: "Operations",
     node,
@@ -37,9 +38,9 @@ export function operationsScreen() {
       const ended = store.ended().slice(0, 100);
       const isThere = live.length + ended.length > 0;
       lists.update(live, ended);
-      show(lists.node, isThere);
+      show(there, isThere);
       show(state, !isThere);
-      text(summary, isThere ? (live.length > 0 ? `${counted(live.length, "operation")} in progress` : "All is done") : "");
+      text(summary, isThere ? (live.length > 0 ? `${counted(live.length, "operation")} in progress` : "Nothing runs at the moment") : "");
       if (!isThere) put(state, store.operationsState);
     },
   };

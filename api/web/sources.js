@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { h, keyed, show, text } from "./dom.js";
 import { ago, bytes, counted } from "./format.js";
+import { sentence } from "./words.js";
 
 function row() {
   const path = h("strong", { class: "path named" });
@@ -17,7 +18,7 @@ function row() {
       if (source.last_run_status === "running") parts.push("being read");
       else if (source.last_run_completed_at) parts.push(`read ${ago(source.last_run_completed_at)}`);
       text(facts, parts.join(" · "));
-      text(problem, source.last_error ?? "");
+      text(problem, source.last_error ? sentence(source.last_error) : "");
       show(problem, source.last_error);
     },
   };

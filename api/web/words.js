@@ -49,6 +49,12 @@ function plain(word) {
   return spaced.charAt(0).toUpperCase() + spaced.slice(1);
 }
 
+/** A reason as the server gives it, as a sentence. */
+export function sentence(reason) {
+  const trimmed = String(reason).trim();
+  return trimmed.charAt(0).toUpperCase() + trimmed.slice(1) + (/[.!?…]$/.test(trimmed) ? "" : ".");
+}
+
 export const kind = (type) => kinds[type] ?? plain(type);
 export const outcome = (word) => outcomes[word] ?? plain(word ?? "running");
 export const state = (status) => states[status] ?? plain(status);
