@@ -125,7 +125,6 @@ export function cancelOperation(operation, what) {
         store.takeOperation(await call("DELETE", "/api/v2/operations/" + operation.id));
         if (operation.collection_id) store.loadCollection(operation.collection_id);
         close();
-        notice(`“${what}” was cancelled.`);
       },
     }),
   ]);

@@ -9,7 +9,7 @@ export function h(tag, props, ...children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else attribute(node, name, value);
   }
-  node.append(...children.flat().filter((child) => child != null && child !== false));
+  node.append(...children.flat(2).filter((child) => child != null && child !== false));
   return node;
 }
 
@@ -31,7 +31,7 @@ export function show(node, isShown) {
 
 /** Replaces what is in the node. */
 export function fill(node, ...children) {
-  node.replaceChildren(...children.flat().filter((child) => child != null && child !== false));
+  node.replaceChildren(...children.flat(2).filter((child) => child != null && child !== false));
 }
 
 /**

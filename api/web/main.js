@@ -89,7 +89,9 @@ function leave() {
     place.replaceChildren();
     store.forget();
   }
-  if (!gate.firstChild) gate.append(signIn(session.hasEnded ? "Your session has ended. Sign in to go on where you were." : null));
+  if (gate.firstChild) return;
+  gate.append(signIn(session.hasEnded ? "Your session has ended. Sign in to go on where you were." : null));
+  gate.querySelector("input").focus();
 }
 
 function sessionChanged() {

@@ -50,7 +50,7 @@ function sourceOf({ config }) {
 function heading(operation) {
   const name = store.nameOf(operation.collection_id);
   const isThere = store.collections.has(operation.collection_id);
-  return [kind(operation.type), name && h("span", { class: "of" }, isThere ? h("a", { href: "/collections/" + operation.collection_id }, name) : name)];
+  return [kind(operation.type), name && " ", name && h("span", { class: "of" }, isThere ? h("a", { href: "/collections/" + operation.collection_id }, name) : name)];
 }
 
 function sameHeading() {
@@ -120,10 +120,11 @@ export function outcomeOf(operation) {
   const took = span(seconds(operation.started_at, operation.completed_at));
   if (operation.status === "failed") return sentence(operation.error_message ?? track.error ?? "It failed");
   const result = track.result ?? {};
+  const counts = track.hasEnded ? track : {}; // else the last event was not seen: what came before it may be far behind
   const parts = [];
-  plural(parts, result.documents_processed ?? (result.documents_removed == null ? track.processed : null), "document");
+  plural(parts, result.documents_processed ?? (result.documents_removed == null ? counts.processed : null), "document");
   plural(parts, result.documents_removed, "document removed", "documents removed");
-  plural(parts, result.documents_failed ?? track.failed, "failed", "failed");
+  plural(parts, result.documents_failed ?? counts.failed, "failed", "failed");
   plural(parts, result.chunks_created, "chunk");
   const what = parts.join(", ");
   const main = operation.status === "cancelled" ? (what ? `Stopped after ${what}` : "Stopped") : what || "Done";

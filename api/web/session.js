@@ -17,7 +17,7 @@ class Session extends EventTarget {
     this.#schedule();
   }
 
-  /** {access, refresh, expires, renew, user} or null. Never kept in memory: another tab may have renewed it. */
+  /** {access, refresh, serial, expires, renew, user} or null. Never kept in memory: another tab may have renewed it. */
   get #kept() {
     const kept = this.#stored;
     return kept?.access ? kept : null;
@@ -61,29 +61,34 @@ class Session extends EventTarget {
     if (!kept) return;
     const wait = Math.min(Math.max(kept.renew - Date.now(), 0), 2 ** 31 - 1);
     // When it fails for want of a server, the next request tries again.
-    this.#timer = setTimeout(() => this.renew(kept.access).catch(() => {}), wait);
+    this.#timer = setTimeout(() => this.renew(kept.serial).catch(() => {}), wait);
   }
 
   /** An access token that is good for now; null when nobody is signed in. `isRefused`: the one that was given before is not taken. */
   async token({ isRefused = false } = {}) {
     const kept = this.#kept;
     if (!kept) return null;
-    if (isRefused) return this.renew(kept.access);
+    if (isRefused) return this.renew(kept.serial);
     if (kept.renew > Date.now()) return kept.access;
     try {
-      return await this.renew(kept.access);
+      return await this.renew(kept.serial);
     } catch (error) {
       if (kept.expires > Date.now()) return kept.access;
       throw error;
     }
   }
 
-  /** A new access token in place of `used`; null when the session has ended. Throws when no server answers. */
-  renew(used) {
+  /** Names the tokens that are there now. (Access tokens of one second may be the same.) */
+  get serial() {
+    return this.#kept?.serial ?? null;
+  }
+
+  /** An access token in place of the one of that serial; null when the session has ended. Throws when no server answers. */
+  renew(serial) {
     return alone(KEY, async () => {
       const kept = this.#kept;
       if (!kept) return null;
-      if (kept.access !== used && kept.expires > Date.now()) return kept.access; // another tab was quicker
+      if (kept.serial !== serial && kept.expires > Date.now()) return kept.access; // another tab was quicker
       try {
         const { json, date } = await send("POST", "/api/auth/refresh", { refresh_token: kept.refresh });
         this.#keep({ ...kept, ...dated(json, date) });
@@ -124,7 +129,7 @@ function dated(tokens, date) {
   const claims = JSON.parse(atob(tokens.access_token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
   const life = claims.exp * 1000 - date;
   const now = Date.now();
-  return { access: tokens.access_token, refresh: tokens.refresh_token, expires: now + life, renew: now + life - Math.min(EARLY_MS, life / 5) };
+  return { access: tokens.access_token, refresh: tokens.refresh_token, serial: Math.random(), expires: now + life, renew: now + life - Math.min(EARLY_MS, life / 5) };
 }
 
 export const session = new Session();

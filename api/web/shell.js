@@ -25,7 +25,7 @@ function connectionWords() {
 /** {node, main, update(path, isSignedIn)} */
 export function shell() {
   const number = h("span", { class: "number" });
-  const links = places.map(([path, label, drawing]) => h("a", { href: path }, icon(drawing), label, path === "/operations" && number));
+  const links = places.map(([path, label, drawing]) => h("a", { href: path }, icon(drawing), label, path === "/operations" && [" ", number]));
   const words = h("span", null);
   const connection = h("p", { class: "connection", role: "status", title: "Whether changes arrive by themselves" }, h("i", { "aria-hidden": "true" }), words);
   const name = h("span", { class: "named" });

@@ -38,7 +38,7 @@ export function signIn(reason) {
     } }, isNew ? "Sign in instead" : "Create an account");
     fill(body, h("h1", null, isNew ? "Create an account" : "Sign in"), reason && h("p", { class: "reason", role: "status" }, reason), isNew ? registerForm() : signInForm(),
       h("p", { class: "instead" }, isNew ? "You have an account? " : "New here? ", other));
-    body.querySelector("input").focus();
+    body.querySelector("input").focus(); // in vain before it is in the page: then the caller does it
   }
   draw();
   return h("div", { class: "welcome" }, h("p", { class: "claim" }, h("img", { src: "/web/icon.svg", alt: "", width: 44, height: 44 }), h("strong", null, "Opstream"),

@@ -144,12 +144,12 @@ class Store extends EventTarget {
     const id = event.operation_id ?? event.data?.operation_id;
     if (!id) return null;
     const known = this.operations.get(id);
-    if (known && hasEnded(known)) return null;
+    if (known?.track.hasEnded) return null;
     const operation = known ?? this.#strange(id, event);
     operation.track = progressAfter(operation.track, event);
     operation.attempt = event.data?.attempt ?? operation.attempt;
     operation.found = event.data?.files_found ?? operation.found; // while files are looked for
-    operation.status = LAST[event.type] ?? event.status ?? operation.status;
+    if (!hasEnded(operation)) operation.status = LAST[event.type] ?? event.status ?? operation.status; // else a request was quicker than the events
     operation.started_at ??= event.type === "operation_started" ? event.timestamp : null;
     this.#count(event);
     this.changed();
