@@ -2,6 +2,7 @@
 
 #include "api/address.h"
 #include "api/head.h"
+#include "api/relay/gate.h"
 #include "api/relay/relay.h"
 #include "common/clock.h"
 #include "common/json.h"
@@ -28,6 +29,7 @@ enum {
     ACCEPTS_A_TURN = 64,
     PAUSE_MS = 100, /* of accepting, when descriptors have run out */
     COMPLAIN_MS = 10000,
+    RETRY_SECONDS = 2,
 };
 
 enum source_kind { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_VISITOR };
@@ -53,6 +55,7 @@ struct door {
     struct server *server;
     struct scope sc; /* owns `trusted` */
     const struct proxies *trusted;
+    struct gate *gate;
     struct source listeners[2 * LISTEN_MAX];
     int listener_count;
     int port, ws_port;
@@ -107,6 +110,8 @@ static const char *reason_of(int http)
         return "Not Found";
     case 408:
         return "Request Timeout";
+    case 429:
+        return "Too Many Requests";
     case 431:
         return "Request Header Fields Too Large";
     case 503:
@@ -118,13 +123,19 @@ static const char *reason_of(int http)
 
 /* An answer to what no server gets to see. What the socket does not take at once is lost: nobody waits for strangers.
  */
-static void answer_and_close(int fd, int http, const char *detail)
+static void answer_retry(int fd, int http, const char *detail, int retry_seconds)
 {
     char id[37], swallowed[4096];
     uuid_make(id);
-    scoped_text body = {0}, out = {0};
+    scoped_text body = {0}, out = {0}, retry = {0};
     json_open(&body, NULL, '{');
     json_text(&body, "detail", detail);
+    if (http == 429) {
+        json_text(&body, "error", "rate_limit_exceeded");
+        json_int(&body, "retry_after", retry_seconds);
+    }
+    if (retry_seconds > 0)
+        text_printf(&retry, "Retry-After: %d\r\n", retry_seconds);
     scoped_text reference = {0};
     text_printf(&reference, "ERR-%s", id);
     json_text(&body, "reference", reference.data);
@@ -135,7 +146,7 @@ static void answer_and_close(int fd, int http, const char *detail)
                 "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: "
                 "strict-origin-when-cross-origin\r\n"
                 "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n%s\r\n%s",
-                http, reason_of(http), body.len, id, http == 503 ? "Retry-After: 2\r\n" : "", body.data);
+                http, reason_of(http), body.len, id, text_str(&retry), body.data);
     ssize_t sent = send(fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void)sent;
     shutdown(fd, SHUT_WR);
@@ -143,6 +154,11 @@ static void answer_and_close(int fd, int http, const char *detail)
         continue; /* unread bytes would make the kernel reset the connection before the answer was read */
     close(fd);
     log_info("connection_refused", log_int("status", http), log_text("detail", detail));
+}
+
+static void answer_and_close(int fd, int http, const char *detail)
+{
+    answer_retry(fd, http, detail, http == 503 ? RETRY_SECONDS : 0);
 }
 
 static void complain(struct door *d, const char *problem)
@@ -217,6 +233,42 @@ static void give_to_server(struct door *d, struct visitor *v)
     server_adopt(d->server, let_go(d, v), (struct sockaddr *)&address, len);
 }
 
+static void let_in(struct door *d, const struct guest *guest)
+{
+    if (d->api->is_draining)
+        answer_and_close(guest->fd, 503, "shutting down");
+    else
+        relay_adopt(d->api->relay, guest->fd, guest->head, guest->len, guest->refusal);
+}
+
+/* At the rate at which handshakes may begin. */
+static void ask_gate(struct door *d, struct guest *guest)
+{
+    int retry_seconds = 0;
+    switch (gate_knock(d->gate, guest, clock_monotonic_us(), &retry_seconds)) {
+    case GATE_PASS:
+        let_in(d, guest);
+        break;
+    case GATE_WAIT:
+        break;
+    case GATE_BUSY:
+        answer_retry(guest->fd, 503, "too many connect at once; try again", retry_seconds);
+        break;
+    case GATE_FLOOD:
+        answer_retry(guest->fd, 429, "Rate limit exceeded", retry_seconds);
+        break;
+    }
+}
+
+static void let_waiting_in(struct door *d)
+{
+    struct guest guest;
+    while (gate_next(d->gate, clock_monotonic_us(), &guest)) {
+        let_in(d, &guest);
+        free(guest.head);
+    }
+}
+
 /* Takes the bytes that were looked at; what follows them stays in the socket. */
 static void give_to_relay(struct door *d, struct visitor *v, const struct head *head, size_t peeked)
 {
@@ -233,15 +285,17 @@ static void give_to_relay(struct door *d, struct visitor *v, const struct head *
         text_puts(&forwarded, n ? "," : "");
         text_append(&forwarded, value, len);
     }
-    const char *client = address_of_client(&sc.arena, d->trusted, peer, forwarded.data);
-    int fd = let_go(d, v);
-    ssize_t taken = recv(fd, d->peeked, peeked, 0);
+    struct guest guest = {.fd = let_go(d, v),
+                          .head = d->peeked + head->start,
+                          .len = peeked - head->start,
+                          .address = address_of_client(&sc.arena, d->trusted, peer, forwarded.data)};
+    ssize_t taken = recv(guest.fd, d->peeked, peeked, 0);
     if (taken != (ssize_t)peeked)
-        close(fd);
+        close(guest.fd);
     else if (d->api->is_draining)
-        answer_and_close(fd, 503, "shutting down");
+        answer_and_close(guest.fd, 503, "shutting down");
     else
-        relay_adopt(d->api->relay, fd, d->peeked + head->start, peeked - head->start, client);
+        ask_gate(d, &guest);
     scope_done(&sc);
 }
 
@@ -301,7 +355,9 @@ static int wait_ms(const struct door *d)
     int64_t at = d->oldest ? d->oldest->deadline_ms : 0;
     if (d->accept_again_ms && (!at || d->accept_again_ms < at))
         at = d->accept_again_ms;
-    return !at ? -1 : at > now ? (int)(at - now) + 1 : 0;
+    int wait = !at ? -1 : at > now ? (int)(at - now) + 1 : 0;
+    int gate = gate_wait_ms(d->gate, clock_monotonic_us());
+    return gate >= 0 && (wait < 0 || gate < wait) ? gate : wait;
 }
 
 /* Whose connection was made before the port closes, and whose request is here, is still served. */
@@ -333,6 +389,7 @@ static void *keep_door(void *cls)
             if (is_listener)
                 accept_some(d, s);
         }
+        let_waiting_in(d);
         send_away_the_silent(d);
         if (d->accept_again_ms && clock_monotonic_ms() >= d->accept_again_ms)
             resume_accepting(d);
@@ -385,6 +442,7 @@ enum status door_open(struct scope *sc, struct api *api, struct server *server, 
     struct door *d = must_calloc(1, sizeof *d);
     d->api = api;
     d->server = server;
+    d->gate = gate_new(api->settings);
     d->epoll = d->wake.fd = -1;
     scope_init(&d->sc, NULL);
     enum status s = open_all(sc, d);
@@ -426,6 +484,7 @@ void door_close(struct door *d)
         close(d->wake.fd);
     if (d->epoll >= 0)
         close(d->epoll);
+    gate_free(d->gate);
     scope_done(&d->sc);
     free(d);
 }

@@ -5,6 +5,7 @@
 #include "api/limit.h"
 #include "api/openapi.h"
 #include "api/reconciler.h"
+#include "api/relay/rate.h"
 #include "api/relay/relay.h"
 #include "api/server.h"
 #include "api/web_root.h"
@@ -20,7 +21,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_SETTINGS = 2, SPREAD_PER_SOCKET_MS = 1, MIGRATE_TIMEOUT_MS = 0, LAST_REQUESTS_MS = 20 };
+enum {
+    EXIT_SETTINGS = 2,
+    SPREAD_PER_SOCKET_MS = 1,
+    MIGRATE_TIMEOUT_MS = 0,
+    LAST_REQUESTS_MS = 20,
+    CONNECTING_USERS = 16384
+};
 
 static const char usage[] = "opstream-api: REST and WebSockets of Opstream\n"
                             "\n"
@@ -117,6 +124,7 @@ static enum status start(struct scope *sc, struct program *p)
     struct api *api = &p->api;
     api->settings = &p->settings;
     api->limiter = limiter_new();
+    api->user_connects = rate_table_new(CONNECTING_USERS);
     api->health = health_new(api);
     uuid_make(api->instance_id);
     enum status s = web_root_open(sc, api->settings->web_root, &api->web_root);
@@ -143,6 +151,7 @@ static void stop(struct program *p)
     metrics_server_free(p->metrics);
     health_free(p->api.health);
     limiter_free(p->api.limiter);
+    rate_table_free(p->api.user_connects);
     if (p->api.web_root >= 0)
         close(p->api.web_root);
     settings_done(&p->settings);

@@ -44,7 +44,7 @@ static const struct {
     {"REDIS_QUEUE_DB", 0, 65535},
     {"API_THREADS", 1, 1024},
     {"API_QUEUE", 1, 1000000},
-    {"RELAY_THREADS", 1, 256},
+    {"RELAY_THREADS", 1, 16},
     {"WORKER_CONCURRENCY", 1, 256},
     {"CELERY_MAX_CONCURRENCY", 1, 1000000},
     {"WORKER_LEASE_SECONDS", 1, 3600},

@@ -24,10 +24,11 @@ static const struct {
 #undef METRIC
 };
 
-/* Upper bounds. From a fast query to an operation's hard limit; and for shares of something whole. */
+/* Upper bounds. From a fast query to an operation's hard limit; for shares of something whole; for sizes. */
 static const double second_buckets[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                         1,     2.5,    5,     10,   30,    60,   300, 1800, 7200};
 static const double ratio_buckets[] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1};
+static const double byte_buckets[] = {128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536, 262144};
 static_assert(array_len(second_buckets) < MAX_BUCKETS && array_len(ratio_buckets) < MAX_BUCKETS, "MAX_BUCKETS");
 
 struct series {
@@ -44,17 +45,20 @@ static struct {
 } families[METRICS];
 static pthread_mutex_t growing = PTHREAD_MUTEX_INITIALIZER;
 
-static bool is_ratio(enum metric m)
+static bool ends_in(enum metric m, const char *end)
 {
-    const char *name = descriptions[m].name;
-    size_t len = strlen(name);
-    return len > 6 && strcmp(name + len - 6, "_ratio") == 0;
+    size_t len = strlen(descriptions[m].name), end_len = strlen(end);
+    return len > end_len && strcmp(descriptions[m].name + len - end_len, end) == 0;
 }
 
 static size_t bounds_of(enum metric m, const double **out)
 {
-    *out = is_ratio(m) ? ratio_buckets : second_buckets;
-    return is_ratio(m) ? array_len(ratio_buckets) : array_len(second_buckets);
+    if (ends_in(m, "_bytes")) {
+        *out = byte_buckets;
+        return array_len(byte_buckets);
+    }
+    *out = ends_in(m, "_ratio") ? ratio_buckets : second_buckets;
+    return ends_in(m, "_ratio") ? array_len(ratio_buckets) : array_len(second_buckets);
 }
 
 static int label_count(enum metric m)

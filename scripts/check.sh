@@ -18,6 +18,9 @@ cppcheck --quiet --error-exitcode=1 --inline-suppr --suppressions-list=.cppcheck
     --std=c11 -j2 -I. "${units[@]}" 2>build/cppcheck.log || { head -n 40 build/cppcheck.log; fault "cppcheck"; }
 python3 scripts/check-lists.py || fault "the lists"
 scripts/check-deploy.sh || fault "deploy"
+while IFS= read -r module; do
+    node --check --input-type=module - <"$module" 2>build/node.log || { head -n 20 build/node.log; fault "$module"; }
+done < <(find api -name '*.js')
 for s in scripts/*.sh .ci/run; do bash -n "$s" || fault "$s"; done
 [ "$status" = 0 ] && say "check: clean"
 exit "$status"

@@ -7,7 +7,8 @@ PACKAGES="build-essential gawk git pkg-config dpkg-dev ca-certificates curl jq o
 libmicrohttpd-dev libwebsockets-dev libwebsockets-evlib-uv libuv1-dev libhiredis-dev libpq-dev libcjson-dev libcmocka-dev libargon2-dev
 libcrypt-dev libssl-dev libcurl4-openssl-dev libxml2-dev libarchive-dev libmagic-dev libuchardet-dev libutf8proc-dev libseccomp-dev
 zlib1g-dev postgresql-15 postgresql-server-dev-15 postgresql-client-15 redis-server redis-tools poppler-utils
-python3 python3-venv python3-pip python3-pytest python3-pytest-xdist python3-yaml clang clang-format clang-tidy libclang-rt-14-dev cppcheck spin debian-faq developers-reference"
+python3 python3-venv python3-pip python3-pytest python3-pytest-xdist python3-yaml clang clang-format clang-tidy libclang-rt-14-dev cppcheck spin debian-faq developers-reference
+chromium fonts-liberation node-react-dom node-typescript"
 PGVECTOR_VERSION=0.8.0
 
 mkdir -p build 2>/dev/null && [ -w build ] || die "$ROOT/build cannot be written by $(id -un)"

@@ -154,14 +154,29 @@ export interface ReindexCounts {
     chunks_embedded: number;
 }
 
-export interface ReprocessingProgressData extends DataOfEvent, Partial<ReindexCounts> {
+export interface ReprocessingProgressData extends DataOfEvent, ReindexCounts {
     processed: number;
     failed: number;
     total: number;
     current_document: string | null;
 }
 
-export interface ValidationCompleteData extends DataOfEvent, Partial<ReindexCounts> {}
+/** The new vectors, tried before the switch. */
+export interface ValidationCompleteData extends DataOfEvent {
+    validation: {
+        documents_expected: number;
+        documents: number;
+        vectors_expected: number;
+        vectors: number;
+        queries: number;
+        /** Queries that found the text that they were made of. */
+        found: number;
+        k: number;
+        self_retrieval: number;
+        /** Of the results with those before the switch, if they can be compared. */
+        overlap: number | null;
+    };
+}
 
 /** The work is done and its last transaction is near: a summary, by type of operation. `operation_completed` follows. */
 export interface SummaryData extends DataOfEvent {
@@ -314,7 +329,7 @@ export interface AllWatchOptions {
     lastId?: string | null;
     onEvent?: (event: OperationEvent) => void;
     onConnection?: (state: ConnectionState) => void;
-    /** What went wrong; `error.isFinal`: and ended the watch. An outage is no error, onConnection tells of it. */
+    /** What went wrong; `error.isFinal`: and ended the watch. What goes on being wrong is told once. An outage is no error, onConnection tells of it. */
     onError?: (error: OpstreamError) => void;
 }
 

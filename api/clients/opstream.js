@@ -114,9 +114,11 @@ class Watch {
     #attempts = 0; // since a connection was stable
     #vain = 0; // WebSockets in a row that did not open
     #denials = 0; // polls in a row that were denied
+    #told = null; // the error that was told last
     #isPreparing = false; // waits for a token
     #hasAskedAgain = false; // for a token, after one was refused
     #needsPosition;
+    #asking = null; // to stop the request for it
     #timer = null; // the next attempt
     #retryAt = null;
     #settleTimer = null;
@@ -167,6 +169,7 @@ class Watch {
         clearTimeout(this.#settleTimer);
         this.#socket?.close();
         this.#poller?.stop();
+        this.#asking?.abort();
         this.#socket = this.#poller = null;
         this.#setState("closed");
     }
@@ -178,6 +181,7 @@ class Watch {
         const turn = ++this.#turn;
         this.#clearTimer();
         if (!this.#poller) this.#setState("connecting");
+        if (turn !== this.#turn) return;
         this.#isPreparing = true;
         let token = null, problem = null;
         try {
@@ -205,7 +209,7 @@ class Watch {
      * tell is watched all the same. */
     async #findPosition(token, turn) {
         try {
-            const answer = await ask({ fetch: this.#client.fetch, url: this.#eventsUrl(0), token, seconds: 3 });
+            const answer = await ask({ fetch: this.#client.fetch, url: this.#eventsUrl(0), token, seconds: 3, onStart: (abort) => { this.#asking = abort; } });
             if (turn !== this.#turn) return;
             this.#needsPosition = false;
             this.#take(answer);
@@ -263,8 +267,8 @@ class Watch {
             this.#hasAskedAgain = true;
             this.#connect(true);
         } else if (/^too many/i.test(reason)) {
-            // Polls are not counted as connections, and places become free.
-            this.#tell(new OpstreamError(reason, { code: 1008 }));
+            // Places become free, and another instance may have one for a poll.
+            this.#tellOnce(new OpstreamError(reason, { code: 1008 }));
             this.#poll();
         } else {
             this.#fail(new OpstreamError(reason || "the server refuses the connection", { code: 1008, isFinal: true }));
@@ -272,8 +276,9 @@ class Watch {
     }
 
     #poll() {
+        if (this.#state === "closed") return; // a callback did that
         if (this.#client.WebSocket) this.#connectIn(this.#settings.socketRetrySeconds * 1000);
-        if (this.#poller || this.#state === "closed") return;
+        if (this.#poller) return;
         this.#poller = new Poller({
             fetch: this.#client.fetch,
             settings: this.#settings,
@@ -298,7 +303,6 @@ class Watch {
 
     #take(answer) {
         for (const frame of answer.events) {
-            if (this.#state === "closed") return;
             if (frame && typeof frame.type === "string") this.#deliver(frame);
         }
         if (answer.last_id && this.#state !== "closed") this.#lastId = answer.last_id;
@@ -325,7 +329,7 @@ class Watch {
     #retryLater(error = null, atLeastMs = 0) {
         const [least, first] = this.#settings.firstDelayMs;
         const most = Math.min(this.#settings.maxDelayMs, first * 2 ** Math.min(this.#attempts++, 30));
-        if (error) this.#tell(error);
+        if (error) this.#tellOnce(error);
         if (this.#state === "closed") return;
         this.#connectIn(Math.max(atLeastMs || 0, least + Math.random() * Math.max(most - least, 0)));
         this.#setState("waiting");
@@ -352,6 +356,7 @@ class Watch {
     /* ---- what is handed out ---- */
 
     #deliver(frame) {
+        if (this.#state === "closed") return;
         if (typeof frame.id === "string") {
             if (!this.#position.take(frame.id)) return;
             this.#lastId = frame.id;
@@ -381,6 +386,12 @@ class Watch {
         this.#tell(error);
     }
 
+    /* What is tried again and again is told again only after it was well meanwhile. */
+    #tellOnce(error) {
+        if (error.message !== this.#told) this.#tell(error);
+        this.#told = error.message;
+    }
+
     #tell(error) {
         if (!this.#options.onError) report(error);
         else this.#call("onError", error);
@@ -389,6 +400,7 @@ class Watch {
     #setState(state) {
         if (state === this.#state) return;
         this.#state = state;
+        if (state === "live" || state === "polling") this.#told = null;
         this.#call("onConnection", state);
     }
 

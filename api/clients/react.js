@@ -30,24 +30,30 @@ function throttled(apply) {
     };
 }
 
-/* Watches as long as the component shows. `start` gives the watch for the callbacks, `onEvent` is a pure (state, event) => state. */
-function useWatch(start, onEvent, initial, dependencies) {
-    const [state, setState] = useState(initial);
+function withConnection(state, connection) {
+    const isWell = connection === "live" || connection === "polling";
+    return { ...state, connection, connectionError: isWell ? null : state.connectionError };
+}
+
+/* Watches `target` as long as the component shows it. `start` gives the watch for the callbacks, `onEvent` is a pure (state, event) => state. */
+function useWatch(client, target, start, onEvent, initial) {
+    const [held, setHeld] = useState({ state: initial });
     useEffect(() => {
-        setState(initial);
-        if (!start) return undefined;
-        const changes = throttled(setState);
+        if (!client || !target) return undefined;
+        const watched = { client, target }; // of this watch alone: another one of the same target hears its history anew
+        const changes = throttled((change) => setHeld((before) => ({ watched, state: change(before.watched === watched ? before.state : initial) })));
         const watch = start({
-            onEvent: (event) => changes.push((s) => onEvent(s, event)),
-            onConnection: (connection) => changes.push((s) => ({ ...s, connection })),
-            onError: (error) => changes.push((s) => ({ ...s, connectionError: error })),
+            onEvent: (event) => changes.push((state) => onEvent(state, event)),
+            onConnection: (connection) => changes.push((state) => withConnection(state, connection)),
+            onError: (error) => changes.push((state) => ({ ...state, connectionError: error })),
         });
         return () => {
             changes.stop(); // before close(), which tells that the connection is closed
             watch.close();
         };
-    }, dependencies);
-    return state;
+    }, [client, target]);
+    // What was held of another target is not shown even once.
+    return held.watched?.client === client && held.watched.target === target ? held.state : initial;
 }
 
 const WATCHED = Object.freeze({ progress: initialProgress(), connection: "connecting", connectionError: null, events: Object.freeze([]) });
@@ -58,8 +64,8 @@ function withEvent(state, event) {
 
 /** How far an operation is. Without an operationId or a client it waits for one. */
 export function useOperationProgress(operationId, client) {
-    const start = operationId && client ? (callbacks) => client.watchOperation(operationId, callbacks) : null;
-    const { progress, connection, connectionError, events } = useWatch(start, withEvent, WATCHED, [operationId, client]);
+    const start = (callbacks) => client.watchOperation(operationId, callbacks);
+    const { progress, connection, connectionError, events } = useWatch(client, operationId, start, withEvent, WATCHED);
     const { sample, ...shown } = progress;
     return { ...shown, error: shown.error ?? (connectionError?.isFinal ? connectionError.message : null), connection, connectionError, events };
 }
@@ -77,5 +83,5 @@ function withEventOfAny(state, event) {
 
 /** All operations of the user of which something was heard since the component shows, by id, the newest last. */
 export function useOperations(client) {
-    return useWatch(client ? (callbacks) => client.watchOperations(callbacks) : null, withEventOfAny, ALL_WATCHED, [client]);
+    return useWatch(client, "all", (callbacks) => client.watchOperations(callbacks), withEventOfAny, ALL_WATCHED);
 }

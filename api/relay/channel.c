@@ -16,10 +16,10 @@ struct channel *channel_find(const struct channels *c, const char *name)
 
 static void subscribe(struct channels *c, struct channel *channel)
 {
-    if (channel->state != CHANNEL_NONE || !subscriber_is_up(c->subscriber))
+    if (channel->state != CHANNEL_NONE || !port_is_up(c->port))
         return;
     channel->state = CHANNEL_SUBSCRIBING;
-    subscriber_add(c->subscriber, channel->node.name);
+    port_add(c->port, channel->node.name);
 }
 
 struct channel *channel_join(struct channels *c, const char *name, struct listener *l)
@@ -111,7 +111,7 @@ static void tidy_one(struct table_node *node, void *context)
         free_channel(&tidying->channels->table, channel);
     } else if (channel->state == CHANNEL_LIVE) {
         channel->state = CHANNEL_UNSUBSCRIBING;
-        subscriber_remove(tidying->channels->subscriber, channel->node.name);
+        port_remove(tidying->channels->port, channel->node.name);
     }
 }
 

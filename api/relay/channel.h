@@ -2,14 +2,23 @@
  * listens and for some seconds more. */
 #pragma once
 
-#include "api/relay/subscriber.h"
+#include "api/relay/feed.h"
 #include "api/relay/table.h"
 
 #include "common/message.h"
 
 #include <stdbool.h>
 
+struct frame;
+
 enum channel_state { CHANNEL_NONE, CHANNEL_SUBSCRIBING, CHANNEL_LIVE, CHANNEL_UNSUBSCRIBING };
+
+/* What arrived in this turn of the loop (fanout.h). */
+struct batch {
+    struct frame **frames;
+    int count, capacity;
+    size_t bytes;
+};
 
 struct channel {
     struct table_node node; /* the name, with REDIS_PREFIX */
@@ -20,6 +29,8 @@ struct channel {
     struct event_id end;   /* the stream's last id when it was looked at; epoch "" = not yet */
     int64_t checked_at_ms; /* then */
     bool is_checking;
+    struct batch batch;
+    struct channel *next_full; /* of those with a batch */
 };
 
 /* Lies inside the one that listens. */
@@ -30,7 +41,7 @@ struct listener {
 
 struct channels {
     struct table table;
-    struct subscriber *subscriber;
+    struct port *port;
 };
 
 struct channel *channel_join(struct channels *c, const char *name, struct listener *l);
@@ -44,4 +55,5 @@ bool channel_subscribed(struct channels *c, struct channel *channel);
 void channel_unsubscribed(struct channels *c, struct channel *channel);
 /* Gives up channels that nobody listens to any more. */
 void channels_tidy(struct channels *c, int64_t now_ms);
+/* Their batches must be gone. */
 void channels_done(struct channels *c);

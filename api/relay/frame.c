@@ -1,12 +1,20 @@
 #include "api/relay/frame.h"
 
+#include "api/relay/deflate.h"
 #include "common/json.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum { LARGEST_EVENT_BYTES = 256 << 10 }; /* ours are a few KiB */
-enum { OPCODE_TEXT = 0x81, OPCODE_CLOSE = 0x88, OPCODE_PING = 0x89, LONGEST_REASON = 123, LONGEST_HEADER = 10 };
+enum {
+    OPCODE_TEXT = 0x81,
+    OPCODE_CLOSE = 0x88,
+    OPCODE_PING = 0x89,
+    RSV1 = 0x40,
+    LONGEST_REASON = 123,
+    LONGEST_HEADER = 10
+};
 
 static size_t put_header(unsigned char out[LONGEST_HEADER], size_t len)
 {
@@ -34,7 +42,7 @@ void frame_put(struct text *out, const char *payload, size_t len)
     text_append(out, payload, len);
 }
 
-static struct frame *frame_of_bytes(const void *bytes, size_t len)
+struct frame *frame_raw(const void *bytes, size_t len)
 {
     struct frame *f = must_malloc(sizeof *f + len);
     *f = (struct frame){.refs = 1, .len = (uint32_t)len};
@@ -99,14 +107,18 @@ struct frame *frame_event(const char *json, size_t len, const struct event_id *i
     return f;
 }
 
-struct frame *frame_heartbeat(void)
+struct frame *frame_heartbeat(enum frame_format format)
 {
-    static const char ping[] = "{\"type\":\"ping\"}";
+    static const char ping[] = "{\"type\":\"ping\"}", comment[] = ": ping\n\n";
+    if (format == FRAME_SSE)
+        return frame_raw(comment, sizeof comment - 1);
     scoped_text text = {0};
-    frame_put(&text, ping, sizeof ping - 1);
-    /* libwebsockets does not report pongs without a payload. */
-    text_append(&text, (const unsigned char[]){OPCODE_PING, 1, '.'}, 3);
-    return frame_of_bytes(text.data, text.len);
+    if (format != FRAME_LINE) {
+        frame_put(&text, ping, sizeof ping - 1);
+        /* libwebsockets does not report pongs without a payload. */
+        text_append(&text, (const unsigned char[]){OPCODE_PING, 1, '.'}, 3);
+    }
+    return frame_raw(text.data, text.len);
 }
 
 struct frame *frame_close(int code, const char *reason)
@@ -114,11 +126,11 @@ struct frame *frame_close(int code, const char *reason)
     unsigned char bytes[4 + LONGEST_REASON];
     size_t len = utf8_floor(reason, strlen(reason), LONGEST_REASON);
     bytes[0] = OPCODE_CLOSE;
-    bytes[1] = (unsigned char)(len + 2);
+    bytes[1] = (unsigned char)(code ? len + 2 : 0);
     bytes[2] = (unsigned char)(code >> 8);
     bytes[3] = (unsigned char)code;
     memcpy(bytes + 4, reason, len);
-    return frame_of_bytes(bytes, len + 4);
+    return frame_raw(bytes, 2 + (size_t)bytes[1]);
 }
 
 struct frame *frame_ref(struct frame *f)
@@ -131,25 +143,102 @@ void frame_unref(struct frame *f)
 {
     if (!f || --f->refs > 0)
         return;
-    frame_unref(f->flat);
+    for (int i = 0; i < FRAME_FORMATS; i++)
+        frame_unref(f->other[i]);
     free(f);
 }
 
-struct frame *frame_rendered(struct frame *f, bool is_flat)
+/* JSON has line breaks between its tokens only. */
+static void put_line(struct text *out, const struct frame *f)
 {
-    if (!is_flat || !f->json)
-        return f;
-    if (!f->is_flat_made) {
-        scoped_text text = {0};
-        flat_render(&text, f->json, f->json_len);
-        f->is_flat_made = true;
-        if (text.len) {
-            f->flat = frame_of_bytes(text.data, text.len);
-            f->flat->is_event = f->is_event;
-            f->flat->is_progress = f->is_progress;
-            memcpy(f->flat->operation_id, f->operation_id, sizeof f->operation_id);
-            memcpy(f->flat->type, f->type, sizeof f->type);
-        }
+    size_t start = out->len;
+    text_append(out, f->json, f->json_len);
+    for (char *p = out->data + start; p < out->data + out->len; p++) {
+        if (*p == '\n' || *p == '\r')
+            *p = ' ';
     }
-    return f->flat;
+    text_putc(out, '\n');
+}
+
+/* https://html.spec.whatwg.org/multipage/server-sent-events.html */
+static void put_sse(struct text *out, const struct frame *f)
+{
+    if (f->is_event)
+        text_printf(out, "id: %s-%llu-%llu\n", f->id.epoch, (unsigned long long)f->id.ms,
+                    (unsigned long long)f->id.seq);
+    text_puts(out, "data: ");
+    put_line(out, f);
+    text_putc(out, '\n');
+}
+
+/* Appends text frames of ours again, those compressed that get smaller. False: none did. */
+static bool put_deflated(struct text *out, const unsigned char *bytes, size_t len)
+{
+    bool is_smaller = false;
+    for (size_t at = 0; at < len;) {
+        size_t header_len = bytes[at + 1] < 126 ? 2 : bytes[at + 1] == 126 ? 4 : 10, payload_len = 0;
+        if (header_len == 2)
+            payload_len = bytes[at + 1];
+        for (size_t i = 2; i < header_len; i++)
+            payload_len = payload_len << 8 | bytes[at + i];
+        const char *payload = (const char *)bytes + at + header_len;
+        scoped_text packed = {0};
+        size_t start = out->len;
+        if (deflate_pack(&packed, payload, payload_len)) {
+            frame_put(out, packed.data, packed.len);
+            out->data[start] = (char)(OPCODE_TEXT | RSV1);
+            is_smaller = true;
+        } else {
+            frame_put(out, payload, payload_len);
+        }
+        at += header_len + payload_len;
+    }
+    return is_smaller;
+}
+
+static struct frame *make(struct frame *f, enum frame_format format)
+{
+    scoped_text text = {0};
+    const struct frame *plain;
+    switch (format) {
+    case FRAME_FLAT:
+        flat_render(&text, f->json, f->json_len);
+        break;
+    case FRAME_SSE:
+        put_sse(&text, f);
+        break;
+    case FRAME_LINE:
+        put_line(&text, f);
+        break;
+    case FRAME_WS_DEFLATED:
+    case FRAME_FLAT_DEFLATED:
+        plain = frame_rendered(f, format == FRAME_WS_DEFLATED ? FRAME_WS : FRAME_FLAT);
+        if (!plain || !put_deflated(&text, plain->bytes, plain->len))
+            return NULL;
+        break;
+    case FRAME_WS:
+    case FRAME_FORMATS:
+        break;
+    }
+    if (!text.len)
+        return NULL;
+    struct frame *made = frame_raw(text.data, text.len);
+    made->is_event = f->is_event;
+    made->is_progress = f->is_progress;
+    memcpy(made->operation_id, f->operation_id, sizeof f->operation_id);
+    memcpy(made->type, f->type, sizeof f->type);
+    return made;
+}
+
+struct frame *frame_rendered(struct frame *f, enum frame_format format)
+{
+    if (format == FRAME_WS || !f->json)
+        return f;
+    if (!(f->made & 1u << format)) {
+        f->made |= 1u << format;
+        f->other[format] = make(f, format);
+    }
+    if (!f->other[format] && (format == FRAME_WS_DEFLATED || format == FRAME_FLAT_DEFLATED))
+        return frame_rendered(f, format == FRAME_WS_DEFLATED ? FRAME_WS : FRAME_FLAT);
+    return f->other[format];
 }

@@ -49,8 +49,9 @@ enum replay_advice replay_live(struct replay *r, struct frame *event);
 /* Begins (again) at `position`; what was held is forgotten, as the stream has it. Returns the generation for the page's
  * request. */
 unsigned replay_start(struct replay *r, const struct event_id *position);
-/* Before each further page: what was held since the last request stays unless too much of it was dropped. */
-void replay_next(struct replay *r);
+/* Before each further page: what was held since the last request stays unless too much of it was dropped.
+ * `is_subscribed`: what is published from now on is heard; if not, another page is needed after this one. */
+void replay_next(struct replay *r, bool is_subscribed);
 /* True when the event of a page is news; moves the position. */
 bool replay_page_event(struct replay *r, const struct frame *event);
 /* After a page was sent: true = all of it is there, is_live is set and `held` is to be passed through replay_live() and

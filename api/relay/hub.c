@@ -1,5 +1,6 @@
 #include "api/relay/hub.h"
 
+#include "api/relay/fanout.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
@@ -25,7 +26,7 @@ static struct client *client_of(struct listener *l)
 
 const char *hub_channel_name(struct scope *sc, const struct client *c)
 {
-    const struct redis *names = c->hub->names;
+    const struct redis *names = c->hub->shared->names;
     switch (c->kind) {
     case WS_OPERATIONS:
         return redis_key(sc, names, MESSAGE_CHANNEL_USER, (long long)c->user_id);
@@ -42,37 +43,50 @@ const char *hub_channel_name(struct scope *sc, const struct client *c)
 
 const char *hub_stream_name(struct scope *sc, const struct client *c)
 {
-    const struct redis *names = c->hub->names;
+    const struct redis *names = c->hub->shared->names;
     if (c->kind == WS_OPERATION)
         return redis_key(sc, names, MESSAGE_STREAM, c->target);
     return redis_key(sc, names, MESSAGE_USER_STREAM, (long long)c->user_id);
 }
 
-bool hub_count_up(struct hub *hub, const char *name, int64_t most)
+static int is_operation(const char *counter)
 {
-    struct counter *counter = (struct counter *)table_find(&hub->counters, name);
+    return strncmp(counter, "operation:", 10) == 0;
+}
+
+static bool count_up(struct table *counters, const char *name, int64_t most)
+{
+    struct counter *counter = (struct counter *)table_find(counters, name);
+    if (most <= (counter ? counter->count : 0))
+        return false;
     if (!counter) {
         counter = must_calloc(1, sizeof *counter);
-        table_add(&hub->counters, &counter->node, name);
-    }
-    if (counter->count >= most) {
-        if (counter->count == 0) {
-            table_remove(&hub->counters, &counter->node);
-            free(counter);
-        }
-        return false;
+        table_add(counters, &counter->node, name);
     }
     counter->count++;
     return true;
 }
 
+bool hub_count_up(struct hub *hub, const char *name, int64_t most)
+{
+    pthread_mutex_lock(&hub->shared->lock);
+    bool has_room = count_up(&hub->shared->counters, name, most);
+    if (has_room && ((struct counter *)table_find(&hub->shared->counters, name))->count == 1)
+        hub->tally.watched_operations += is_operation(name);
+    pthread_mutex_unlock(&hub->shared->lock);
+    return has_room;
+}
+
 void hub_count_down(struct hub *hub, const char *name)
 {
-    struct counter *counter = (struct counter *)table_find(&hub->counters, name);
-    if (!counter || --counter->count > 0)
-        return;
-    table_remove(&hub->counters, &counter->node);
-    free(counter);
+    pthread_mutex_lock(&hub->shared->lock);
+    struct counter *counter = (struct counter *)table_find(&hub->shared->counters, name);
+    if (counter && --counter->count <= 0) {
+        table_remove(&hub->shared->counters, &counter->node);
+        free(counter);
+        hub->tally.watched_operations -= is_operation(name);
+    }
+    pthread_mutex_unlock(&hub->shared->lock);
 }
 
 /* Frames of one turn of the loop leave together, many in one write. */
@@ -81,6 +95,7 @@ void hub_mark_dirty(struct client *c)
     if (c->is_dirty || !c->wire)
         return;
     c->is_dirty = true;
+    tally_queued(&c->hub->tally);
     client_ref(c);
     c->next_dirty = c->hub->dirty;
     c->hub->dirty = c;
@@ -100,7 +115,9 @@ static void flush_dirty(struct hub *hub)
 
 static void on_check(uv_check_t *check)
 {
+    fanout_flush(check->data);
     flush_dirty(check->data);
+    tally_written(&((struct hub *)check->data)->tally);
 }
 
 /* ---- the subscription ---- */
@@ -108,7 +125,6 @@ static void on_check(uv_check_t *check)
 static void on_up(void *context)
 {
     struct hub *hub = context;
-    hub->is_subscribed = true;
     channels_up(&hub->channels);
 }
 
@@ -122,7 +138,6 @@ static void suspend_listeners(struct table_node *node, void *unused)
 static void on_lost(void *context)
 {
     struct hub *hub = context;
-    hub->is_subscribed = false;
     channels_lost(&hub->channels);
     table_each(&hub->channels.table, suspend_listeners, NULL);
 }
@@ -131,6 +146,8 @@ static void on_subscribed(void *context, const char *name)
 {
     struct hub *hub = context;
     struct channel *channel = channel_find(&hub->channels, name);
+    if (!channel)
+        port_remove(hub->port, name); /* asked for before an outage, and given up since */
     if (!channel || !channel_subscribed(&hub->channels, channel))
         return;
     for (struct listener *l = channel->first; l; l = l->next)
@@ -145,29 +162,30 @@ static void on_unsubscribed(void *context, const char *name)
         channel_unsubscribed(&hub->channels, channel);
 }
 
-/* The stream's ids are milliseconds of Redis' clock, which is near enough to ours for a histogram. */
-static void measure(const struct frame *f, int deliveries)
+/* What the registry asks of this instance. */
+static void take_word(struct hub *hub, const char *bytes, size_t len)
 {
-    if (deliveries == 0)
+    char user[24];
+    size_t start = sizeof REGISTRY_ASK - 1;
+    if (len <= start || len - start >= sizeof user || memcmp(bytes, REGISTRY_ASK, start) != 0)
         return;
-    metrics_add(METRIC_WS_MESSAGES, f->type, NULL, deliveries);
-    if (f->is_event) {
-        double seconds = (double)(clock_wall_ms() - (int64_t)f->id.ms) / 1000;
-        metrics_observe(METRIC_WS_MESSAGE_SECONDS, f->type, NULL, seconds > 0 ? seconds : 0);
-    }
+    memcpy(user, bytes + start, len - start);
+    user[len - start] = '\0';
+    silent_ask(hub, strtoll(user, NULL, 10));
 }
 
 static void on_message(void *context, const char *name, const char *bytes, size_t len)
 {
     struct hub *hub = context;
+    if (strcmp(name, hub->shared->own_channel) == 0) {
+        take_word(hub, bytes, len);
+        return;
+    }
     struct channel *channel = channel_find(&hub->channels, name);
     struct frame *f = channel && channel->first ? frame_event(bytes, len, NULL) : NULL;
     if (!f)
         return;
-    int deliveries = 0;
-    for (struct listener *l = channel->first; l; l = l->next)
-        deliveries += client_deliver(client_of(l), f) ? 1 : 0;
-    measure(f, deliveries);
+    fanout_add(hub, channel, f);
     frame_unref(f);
 }
 
@@ -197,14 +215,13 @@ static void settle_check(struct table_node *node, void *context)
 
 static void each_second(struct hub *hub, int64_t now)
 {
-    char own[96];
-    subscriber_tick(hub->subscriber);
+    tally_tell(&hub->tally);
     channels_tidy(&hub->channels, now);
     table_each(&hub->channels.table, settle_check, &now);
-    if (now / 1000 % PULSE_SECONDS == 0) {
-        snprintf(own, sizeof own, "%srelay:%s", hub->settings->redis_prefix, hub->api->instance_id);
-        lookup_pulse(hub, own);
-    }
+    if (hub->lane == 0)
+        metrics_set(METRIC_WS_SUBSCRIBED, NULL, NULL, feed_is_up(hub->shared->feed) ? 1 : 0);
+    if (hub->lane == 0 && now / 1000 % PULSE_SECONDS == 0)
+        lookup_pulse(hub, hub->shared->own_channel);
     table_each(&hub->channels.table, check_channel, hub);
     if (hub->has_failed_pages) {
         hub->has_failed_pages = false;
@@ -222,6 +239,7 @@ static void on_tick(uv_timer_t *tick)
     struct hub *hub = tick->data;
     int64_t now = clock_monotonic_ms();
     wheel_advance(&hub->wheel, now, client_timer, hub);
+    silent_tick(hub, now);
     if (now >= hub->next_second_ms) {
         hub->next_second_ms = now + 1000;
         each_second(hub, now);
@@ -232,33 +250,30 @@ static void on_tick(uv_timer_t *tick)
 
 static enum status start_parts(struct scope *sc, struct hub *hub)
 {
-    char own[96];
-    snprintf(own, sizeof own, "%srelay:%s", hub->settings->redis_prefix, hub->api->instance_id);
-    struct redis_address address = redis_address(hub->names);
     struct subscriber_events events = {hub, on_up, on_lost, on_subscribed, on_unsubscribed, on_message};
-    enum status s = lookup_new(sc, hub->loop, hub->settings, LOOKUP_THREADS, LOOKUP_QUEUE, &hub->lookup);
+    int threads = hub->shared->lane_count == 1 ? LOOKUP_THREADS : LOOKUP_THREADS / 2;
+    enum status s = lookup_new(sc, hub->loop, hub->settings, threads, LOOKUP_QUEUE, &hub->lookup);
     if (s == STATUS_OK)
         s = lookup_new(sc, hub->loop, hub->settings, SCAN_THREADS, SCAN_QUEUE, &hub->scans);
     if (s == STATUS_OK)
-        s = subscriber_new(sc, hub->loop, &address, own, &events, &hub->subscriber);
-    hub->channels.subscriber = hub->subscriber;
+        s = port_new(sc, hub->shared->feed, hub->loop, &events, &hub->port);
+    hub->channels.port = hub->port;
     return s;
 }
 
-enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct api *api)
+enum status hub_init(struct scope *sc, struct hub *hub)
 {
     static const char pong[] = "{\"type\":\"pong\"}";
-    *hub = (struct hub){.api = api, .settings = api->settings, .loop = loop};
-    hub->names = redis_new(
-        &(struct redis_options){.url = api->settings->redis_url, .prefix = api->settings->redis_prefix});
-    hub->heartbeat = frame_heartbeat();
+    for (int i = 0; i < FRAME_FORMATS; i++)
+        hub->heartbeats[i] = frame_heartbeat(i);
     hub->pong = frame_text(pong, sizeof pong - 1);
     hub->scratch = must_malloc(WRITE_BYTES);
+    hub->openings = openings_new();
     int64_t now = clock_monotonic_ms();
     hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
     wheel_init(&hub->wheel, now);
     hub->tick.data = hub->check.data = hub;
-    if (uv_timer_init(loop, &hub->tick) != 0 || uv_check_init(loop, &hub->check) != 0)
+    if (uv_timer_init(hub->loop, &hub->tick) != 0 || uv_check_init(hub->loop, &hub->check) != 0)
         return fail(sc, STATUS_INTERNAL, "the relay's loop takes no timer");
     uv_timer_start(&hub->tick, on_tick, WHEEL_TICK_MS, WHEEL_TICK_MS);
     uv_check_start(&hub->check, on_check);
@@ -297,30 +312,30 @@ void hub_drain(struct hub *hub, int spread_ms)
 void hub_stop(struct hub *hub)
 {
     hub->is_stopping = true;
-    subscriber_stop(hub->subscriber);
+    port_stop(hub->port);
     lookup_stop(hub->scans);
     lookup_stop(hub->lookup);
+    openings_close(hub->openings);
     flush_dirty(hub);
     uv_close((uv_handle_t *)&hub->tick, NULL);
     uv_close((uv_handle_t *)&hub->check, NULL);
 }
 
-static void free_counter(struct table_node *node, void *context)
+static void drop_batch(struct table_node *node, void *unused)
 {
-    table_remove(context, node);
-    free(node);
+    (void)unused;
+    fanout_drop((struct channel *)node);
 }
 
 void hub_done(struct hub *hub)
 {
-    subscriber_free(hub->subscriber);
     lookup_free(hub->scans);
     lookup_free(hub->lookup);
+    table_each(&hub->channels.table, drop_batch, NULL);
     channels_done(&hub->channels);
-    table_each(&hub->counters, free_counter, &hub->counters);
-    table_done(&hub->counters);
-    frame_unref(hub->heartbeat);
+    for (int i = 0; i < FRAME_FORMATS; i++)
+        frame_unref(hub->heartbeats[i]);
     frame_unref(hub->pong);
     free(hub->scratch);
-    redis_free(hub->names);
+    openings_free(hub->openings);
 }

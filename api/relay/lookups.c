@@ -2,7 +2,6 @@
  * loop. */
 #include "api/relay/hub.h"
 
-#include "api/auth.h"
 #include "build/queries.h"
 #include "common/clock.h"
 #include "common/fault.h"
@@ -12,30 +11,50 @@
 #include <stdio.h>
 #include <string.h>
 
-static void keep_reason(char out[124], struct scope *sc, enum status s)
-{
-    bool is_ours = status_http(s) >= 500; /* no internals to a client */
-    const char *text = is_ours || !sc->problem_text ? status_text(s) : sc->problem_text;
-    size_t len = utf8_floor(text, strlen(text), 123);
-    memcpy(out, text, len);
-    out[len] = '\0';
-    if (is_ours)
-        log_warning("relay_lookup_failed", log_text("status", status_name(s)), log_text("problem", sc->problem_text));
-}
+/* ---- one page of history, the state before it ---- */
 
-/* ---- opening ---- */
-
-struct open_job {
+struct page_job {
     struct job job;
     struct client *client;
-    const struct settings *settings;
-    enum ws_kind kind;
-    bool wants_end;
-    char *token;
+    unsigned generation;
+    enum frame_format format;
+    bool wants_state, was_truncated, is_explicit;
     char target[65];
-    struct registration registration;
-    struct open_answer answer;
+    int64_t user_id;
+    char *stream;
+    struct event_id after;
+    enum status status;
+    struct history_page page;
+    struct frame *state;
 };
+
+struct frame *lookup_state_frame(const PGresult *rows, int row)
+{
+    char now[28];
+    clock_iso(now);
+    const char *uuid = db_text(rows, row, "uuid"), *collection = db_text(rows, row, "collection_uuid");
+    scoped_text json = {0};
+    json_open(&json, NULL, '{');
+    json_text(&json, "timestamp", now);
+    json_text(&json, "type", "current_state");
+    json_text(&json, "operation_id", uuid);
+    json_text(&json, "collection_id", collection);
+    json_text(&json, "status", db_text(rows, row, "status"));
+    json_real(&json, "progress", db_real(rows, row, "percent", 0));
+    json_open(&json, "data", '{');
+    json_text(&json, "operation_id", uuid);
+    json_text(&json, "collection_id", collection);
+    json_text(&json, "status", db_text(rows, row, "status"));
+    json_text(&json, "operation_type", db_text(rows, row, "type"));
+    json_text(&json, "created_at", db_text(rows, row, "created_at"));
+    json_text(&json, "started_at", db_text(rows, row, "started_at"));
+    json_text(&json, "completed_at", db_text(rows, row, "completed_at"));
+    json_text(&json, "error_message", db_text(rows, row, "error_message"));
+    json_real(&json, "progress", db_real(rows, row, "percent", 0));
+    json_close(&json, '}');
+    json_close(&json, '}');
+    return frame_text(json.data, json.len);
+}
 
 static enum status find_operation(struct scope *sc, struct lookup_tools *tools, const char *uuid, int64_t user_id,
                                   PGresult **out)
@@ -55,176 +74,24 @@ static enum status find_operation(struct scope *sc, struct lookup_tools *tools, 
     return STATUS_OK;
 }
 
-static enum status check_scan(struct scope *sc, struct lookup_tools *tools, const char *scan_id, int64_t user_id)
-{
-    scoped(redisReply) *reply = NULL;
-    enum status s = redis_run(sc, tools->events, &reply, "GET %s",
-                              redis_key(sc, tools->events, "directory-scan:%s:user", scan_id));
-    if (s != STATUS_OK)
-        return s;
-    bool is_own = reply->type == REDIS_REPLY_STRING && strtoll(reply->str, NULL, 10) == user_id;
-    return is_own ? STATUS_OK : fail(sc, STATUS_NOT_FOUND, "Scan '%s' not found", scan_id);
-}
-
-static enum status check_access(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
-{
-    scoped(PGresult) *rows = NULL;
-    switch (j->kind) {
-    case WS_OPERATION:
-        return find_operation(sc, tools, j->target, j->answer.user_id, &rows);
-    case WS_DIRECTORY_SCAN:
-        return check_scan(sc, tools, j->target, j->answer.user_id);
-    case WS_OPERATIONS:
-    case WS_SCAN:
-    case WS_UNKNOWN:
-        break;
-    }
-    return STATUS_OK;
-}
-
-/* Redis being away lets everyone in; the instance's own limits hold then. */
-static enum status enter_registry(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
-{
-    j->registration.user_id = j->answer.user_id;
-    enum status s = registry_enter(sc, tools->events, &j->registration, j->settings->ws_max_per_user,
-                                   j->settings->ws_max_per_operation);
-    if (s == STATUS_RATE_LIMITED)
-        return s;
-    j->answer.is_registered = s == STATUS_OK;
-    return STATUS_OK;
-}
-
-/* A live-only socket begins where the user's stream ends now, so that what is published before it is subscribed reaches
- * it too. */
-static void find_end(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
-{
-    struct history_page page;
-    const char *stream = redis_key(sc, tools->events, MESSAGE_USER_STREAM, (long long)j->answer.user_id);
-    j->answer.has_position = history_end(sc, tools->events, stream, &page) == STATUS_OK;
-    if (!j->answer.has_position)
-        return;
-    j->answer.position = page.end;
-    memcpy(j->answer.position.epoch, page.epoch, sizeof page.epoch);
-}
-
-static enum status open_on_thread(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
-{
-    struct user user = {0};
-    if (!j->token || !*j->token)
-        return fail(sc, STATUS_UNAUTHENTICATED, "Not authenticated");
-    enum status s = auth_check(sc, j->settings, tools->db, j->token, &user);
-    if (s != STATUS_OK)
-        return s;
-    j->answer.user_id = user.id;
-    j->answer.expires_at = user.token_expires_at;
-    j->answer.is_superuser = user.is_superuser;
-    j->answer.api_key_id = user.api_key_id;
-    s = check_access(sc, j, tools);
-    if (s == STATUS_OK)
-        s = enter_registry(sc, j, tools);
-    if (s == STATUS_OK && j->wants_end)
-        find_end(sc, j, tools);
-    return s;
-}
-
-static void run_open(struct job *job, struct lookup_tools *tools)
-{
-    struct open_job *j = (struct open_job *)job;
-    struct scope sc;
-    scope_init(&sc, NULL);
-    j->answer.status = open_on_thread(&sc, j, tools);
-    if (j->answer.status != STATUS_OK)
-        keep_reason(j->answer.reason, &sc, j->answer.status);
-    scope_done(&sc);
-}
-
-static void end_open(struct job *job)
-{
-    struct open_job *j = (struct open_job *)job;
-    j->client->registration = j->registration;
-    client_opened(j->client, &j->answer);
-    client_unref(j->client);
-    free(j->token);
-    free(j);
-}
-
-bool lookup_open(struct client *c)
-{
-    struct open_job *j = must_calloc(1, sizeof *j);
-    *j = (struct open_job){
-        .job = {.run = run_open, .end = end_open},
-        .client = c,
-        .settings = c->hub->settings,
-        .kind = c->kind,
-        .wants_end = c->kind == WS_OPERATIONS && !(c->head.last_id && *c->head.last_id),
-        .token = c->head.token ? must_strdup(c->head.token) : NULL,
-        .answer = {.status = STATUS_UNAVAILABLE},
-    };
-    memcpy(j->target, c->target, sizeof j->target);
-    snprintf(j->registration.member, sizeof j->registration.member, "%s:%lld", c->hub->api->instance_id,
-             (long long)++c->hub->next_number);
-    if (c->kind == WS_OPERATION)
-        snprintf(j->registration.operation_id, sizeof j->registration.operation_id, "%.36s", c->target);
-    client_ref(c);
-    if (lookup_submit(c->hub->lookup, &j->job, false))
-        return true;
-    free(j->token);
-    free(j);
-    client_unref(c);
-    return false;
-}
-
-/* ---- one page of history, the state before it ---- */
-
-struct page_job {
-    struct job job;
-    struct client *client;
-    unsigned generation;
-    bool wants_state, is_explicit;
-    char target[65];
-    int64_t user_id;
-    char *stream;
-    struct event_id after;
-    enum status status;
-    struct history_page page;
-    struct frame *state;
-};
-
-static struct frame *state_frame(const PGresult *rows)
-{
-    char now[28];
-    clock_iso(now);
-    const char *uuid = db_text(rows, 0, "uuid"), *collection = db_text(rows, 0, "collection_uuid");
-    scoped_text json = {0};
-    json_open(&json, NULL, '{');
-    json_text(&json, "timestamp", now);
-    json_text(&json, "type", "current_state");
-    json_text(&json, "operation_id", uuid);
-    json_text(&json, "collection_id", collection);
-    json_text(&json, "status", db_text(rows, 0, "status"));
-    json_real(&json, "progress", db_real(rows, 0, "percent", 0));
-    json_open(&json, "data", '{');
-    json_text(&json, "operation_id", uuid);
-    json_text(&json, "collection_id", collection);
-    json_text(&json, "status", db_text(rows, 0, "status"));
-    json_text(&json, "operation_type", db_text(rows, 0, "type"));
-    json_text(&json, "created_at", db_text(rows, 0, "created_at"));
-    json_text(&json, "started_at", db_text(rows, 0, "started_at"));
-    json_text(&json, "completed_at", db_text(rows, 0, "completed_at"));
-    json_text(&json, "error_message", db_text(rows, 0, "error_message"));
-    json_real(&json, "progress", db_real(rows, 0, "percent", 0));
-    json_close(&json, '}');
-    json_close(&json, '}');
-    return frame_text(json.data, json.len);
-}
-
 static enum status read_state(struct scope *sc, struct page_job *j, struct lookup_tools *tools)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = find_operation(sc, tools, j->target, j->user_id, &rows);
-    if (s == STATUS_OK)
-        j->state = state_frame(rows);
+    if (s == STATUS_OK) {
+        frame_unref(j->state); /* older */
+        j->state = lookup_state_frame(rows, 0);
+    }
     return s;
+}
+
+/* These frames are for one client: what it takes to compress them is done here, and not on the loop. */
+static void render_ahead(struct page_job *j)
+{
+    for (int i = 0; i < j->page.count; i++)
+        frame_rendered(j->page.frames[i], j->format);
+    if (j->state)
+        frame_rendered(j->state, j->format);
 }
 
 static void run_page(struct job *job, struct lookup_tools *tools)
@@ -237,11 +104,12 @@ static void run_page(struct job *job, struct lookup_tools *tools)
     (void)FAULT(BEFORE_HISTORY, j->stream);
     if (j->status == STATUS_OK)
         j->status = history_read(&sc, tools->events, j->stream, &j->after, j->is_explicit, &j->page);
-    if (j->status == STATUS_OK && j->page.is_truncated && !j->state && j->target[0])
-        j->status = read_state(&sc, j, tools);
+    if (j->status == STATUS_OK && (j->was_truncated || j->page.is_truncated) && j->target[0])
+        j->status = read_state(&sc, j, tools); /* it has to tell what events do not tell any more */
     if (j->status != STATUS_OK)
         log_debug("relay_page_failed", log_text("status", status_name(j->status)),
                   log_text("problem", sc.problem_text));
+    render_ahead(j);
     scope_done(&sc);
 }
 
@@ -264,7 +132,11 @@ bool lookup_page(struct client *c)
     j->job = (struct job){.run = run_page, .end = end_page};
     j->client = c;
     j->generation = c->replay.generation;
-    j->wants_state = c->needs_state;
+    j->format = c->format;
+    j->state = c->answer.state; /* as it was when it opened, which is before this page */
+    c->answer.state = NULL;
+    j->wants_state = c->needs_state && !j->state;
+    j->was_truncated = c->was_truncated;
     j->is_explicit = c->is_explicit;
     j->user_id = c->user_id;
     j->stream = must_strdup(hub_stream_name(&sc, c));
@@ -277,6 +149,7 @@ bool lookup_page(struct client *c)
     if (lookup_submit(c->hub->lookup, &j->job, true))
         return true;
     client_unref(c);
+    frame_unref(j->state);
     free(j->stream);
     free(j);
     return false;

@@ -4,9 +4,9 @@
  * to lws_write() as raw bytes (LWS_WRITE_HTTP), so that one buffer serves all connections and many frames go in one
  * write; parts that the socket does not take are kept, in order, by libwebsockets, so its own control frames never land
  * inside one of ours. */
-#include "api/relay/relay.h"
+#include "api/relay/lane.h"
 
-#include "api/relay/hub.h"
+#include "api/relay/deflate.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -28,21 +28,20 @@ enum {
     RECEIVE_BYTES = 1024,
     HANDSHAKE_BYTES = 16 << 10, /* room for the echo of a long token */
     HEAD_BYTES = 1024,          /* of the rewritten head */
-    FILES_BESIDE_SOCKETS = 4096,
-    MOST_FILES = 1 << 20, /* libwebsockets keeps tables of this size */
-    OVER_LIMIT = 256,     /* connections that are told of the limit; more are cut */
-    DRAIN_GRACE_MS = 2500,
+    OVER_LIMIT = 256,           /* connections that are told of the limit; more are cut */
+    RSV1 = 0x40,
     LEAVE_GRACE_MS = 200,
 };
 
 struct adoption {
     struct adoption *next;
     int fd;
+    const char *refusal;
     size_t len;
     char head[];
 };
 
-struct relay {
+struct lane {
     struct hub hub;
     uv_loop_t loop;
     struct lws_context *context;
@@ -55,40 +54,54 @@ struct relay {
     pthread_t thread;
     bool is_running;
     pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t is_empty;
     struct adoption *adoptions, **last_adoption;
     int drain_spread_ms; /* -1 = no drain asked for */
     bool should_stop;
-    _Atomic int client_count;
+    _Atomic int client_count; /* those that wait to be adopted included */
 };
 
 /* ---- what client.c asks for ---- */
 
-bool wire_is_busy(const struct client *c)
+/* Once libwebsockets has a reason to close, its close frame is the last that may be sent. */
+static bool socket_is_busy(const struct client *c)
 {
-    return !c->wire || lws_partial_buffered(c->wire);
+    return lws_partial_buffered(c->wire) || lws_get_close_length(c->wire) > 0;
 }
 
-bool wire_write(struct client *c, const unsigned char *bytes, size_t len)
+static bool socket_write(struct client *c, const unsigned char *bytes, size_t len)
 {
     return lws_write(c->wire, (unsigned char *)bytes, len, LWS_WRITE_HTTP) >= 0;
 }
 
-void wire_want_write(struct client *c)
+static void socket_want_write(struct client *c)
 {
-    if (c->wire)
-        lws_callback_on_writable(c->wire);
+    lws_callback_on_writable(c->wire);
 }
 
-void wire_cut(struct client *c, bool is_hard)
+/* libwebsockets looks at its timers when something happens on one of its sockets; on a quiet evening that may be half a
+ * minute away. */
+static void cut_soon(struct lws *wsi)
 {
-    if (!c->wire)
-        return;
+    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    lws_cancel_service(lws_get_context(wsi));
+}
+
+static void socket_cut(struct client *c, bool is_hard)
+{
     if (is_hard) {
         struct linger linger = {.l_onoff = 1, .l_linger = 0};
         setsockopt(lws_get_socket_fd(c->wire), SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     }
-    lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    cut_soon(c->wire);
+}
+
+static bool socket_is_unheard(const struct client *c, int64_t for_ms)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (getsockopt(lws_get_socket_fd(c->wire), IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return false;
+    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
 }
 
 /* ---- what libwebsockets tells ---- */
@@ -106,26 +119,89 @@ static int add_echo(const struct client *c, struct lws_process_html_args *args)
     return 0;
 }
 
+/* Only the first frame of a message may say that it is compressed. */
 static void receive(struct lws *wsi, struct client *c, const char *bytes, size_t len)
 {
-    bool is_final = lws_is_final_fragment(wsi) && lws_remaining_packet_payload(wsi) == 0;
-    client_receive(c, bytes, len, lws_is_first_fragment(wsi), is_final, lws_frame_is_binary(wsi));
+    bool is_first = lws_is_first_fragment(wsi), is_packed = lws_get_reserved_bits(wsi) & RSV1;
+    bool is_frame_whole = lws_remaining_packet_payload(wsi) == 0;
+    if (is_first)
+        c->is_packed = is_packed;
+    else if (is_packed && !c->is_in_frame)
+        client_close(c, CLOSE_PROTOCOL, "a frame that goes on says that it is compressed");
+    c->is_in_frame = !is_frame_whole;
+    client_receive(c, bytes, len, is_first, is_frame_whole && lws_is_final_fragment(wsi), lws_frame_is_binary(wsi));
 }
 
-static struct relay *relay_of(const struct client *c)
+/* Its close frame is answered by us: libwebsockets would give back one of one byte, unknown codes and a reason that is
+ * no text. */
+static int answer_close(struct client *c, const unsigned char *payload, size_t len)
 {
-    return (struct relay *)((char *)c->hub - offsetof(struct relay, hub));
+    client_flush(c); /* what was said before; with both closing at once that is our own close frame */
+    if (c->state == CLIENT_CLOSING)
+        return -1; /* the answer to our own is not answered again */
+    int code = len >= 2 ? payload[0] << 8 | payload[1] : 0;
+    bool is_known = (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
+    if (len > 0 && !is_known)
+        code = CLOSE_PROTOCOL;
+    else if (len > 2 && !utf8_is_valid((const char *)payload + 2, len - 2))
+        code = CLOSE_BAD_TEXT;
+    struct frame *f = frame_close(code, "");
+    if (!lws_get_close_length(c->wire))
+        socket_write(c, f->bytes, f->len);
+    frame_unref(f);
+    return -1;
+}
+
+/* RFC 7692 leaves a control frame no such bit. */
+static int take_pong(struct lws *wsi, struct client *c)
+{
+    if (lws_get_reserved_bits(wsi) & RSV1)
+        client_close(c, CLOSE_PROTOCOL, "a pong is never compressed");
+    client_ponged(c);
+    return 0;
+}
+
+/* permessage-deflate as libwebsockets sees it: it lets RSV1 pass and says yes to what extension.c has chosen. What the
+ * payloads mean is deflate.c's: libwebsockets' own extension keeps two states of zlib for each connection, loses pongs,
+ * and cannot share what it has compressed. */
+static int on_extension(struct lws_context *context, const struct lws_extension *extension, struct lws *wsi,
+                        enum lws_extension_callback_reasons reason, void *user, void *in, size_t len)
+{
+    (void)context, (void)extension, (void)wsi, (void)user, (void)len;
+    static const struct lws_ext_options answers[] = {
+        {"server_no_context_takeover", EXTARG_NONE},
+        {"client_no_context_takeover", EXTARG_NONE},
+        {"server_max_window_bits=" DEFLATE_WINDOW_TEXT, EXTARG_NONE},
+        {NULL, 0},
+    };
+    if (reason == LWS_EXT_CB_CONSTRUCT)
+        *(const struct lws_ext_options **)in = answers;
+    return 0;
+}
+
+static const struct lws_extension extensions[] = {{"permessage-deflate", on_extension, NULL}, {NULL, NULL, NULL}};
+
+static struct lane *lane_of(const struct client *c)
+{
+    return (struct lane *)((char *)c->hub - offsetof(struct lane, hub));
+}
+
+static void count_down(struct lane *r)
+{
+    struct shared *shared = r->hub.shared;
+    atomic_fetch_sub(&r->client_count, 1);
+    if (atomic_fetch_sub(&shared->client_count, 1) > 1)
+        return;
+    pthread_mutex_lock(&shared->lock);
+    pthread_cond_broadcast(&shared->is_empty);
+    pthread_mutex_unlock(&shared->lock);
 }
 
 static void let_go(struct client *c)
 {
-    struct relay *r = relay_of(c);
+    struct lane *r = lane_of(c);
     client_gone(c);
-    if (atomic_fetch_sub(&r->client_count, 1) > 1)
-        return;
-    pthread_mutex_lock(&r->lock);
-    pthread_cond_broadcast(&r->is_empty);
-    pthread_mutex_unlock(&r->lock);
+    count_down(r);
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unused, void *in, size_t len)
@@ -133,7 +209,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
     (void)unused;
     struct client *c = wsi ? lws_get_opaque_user_data(wsi) : NULL;
     if (reason == LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED) {
-        struct relay *r = lws_context_user(lws_get_context(wsi));
+        struct lane *r = lws_context_user(lws_get_context(wsi));
         lws_set_opaque_user_data(wsi, r->adopting);
         r->adopting->wire = wsi;
         r->adopting = NULL;
@@ -151,13 +227,12 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
         receive(wsi, c, in, len);
         return 0;
     case LWS_CALLBACK_RECEIVE_PONG:
-        client_heard(c);
-        return 0;
+        return take_pong(wsi, c);
     case LWS_CALLBACK_SERVER_WRITEABLE:
         client_writeable(c);
         return 0;
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-        return c->state == CLIENT_CLOSING ? -1 : 0; /* the answer to our own close frame is not answered again */
+        return answer_close(c, in, len);
     case LWS_CALLBACK_CLOSED:
     case LWS_CALLBACK_WSI_DESTROY:
         lws_set_opaque_user_data(wsi, NULL);
@@ -194,15 +269,19 @@ static void answer_http(int fd, enum status s, const char *detail)
 }
 
 /* What is known before anybody is asked. */
-static const char *refusal_of(const struct relay *r, const struct ws_head *head)
+static const char *refusal_of(const struct lane *r, const struct ws_head *head, const char **out_why)
 {
     const struct settings *s = r->hub.settings;
+    *out_why = "unknown_endpoint";
     if (head->kind == WS_UNKNOWN)
         return "there is no such WebSocket endpoint";
+    *out_why = "origin";
     if (!ws_origin_is_allowed(s->cors_origins, head->origin, head->host))
         return "this origin is not allowed";
-    if (r->hub.client_count > s->ws_max_total)
+    *out_why = "instance_limit";
+    if (r->hub.shared->client_count > s->ws_max_total)
         return "too many connections to this server";
+    *out_why = NULL;
     return NULL;
 }
 
@@ -215,16 +294,16 @@ static void prepare(int fd)
         fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
-void wire_drop(struct client *c)
+static void socket_drop(struct client *c)
 {
     shut(c->fd);
     c->fd = -1;
     let_go(c);
 }
 
-void wire_open(struct client *c)
+static void socket_open(struct client *c)
 {
-    struct relay *r = relay_of(c);
+    struct lane *r = lane_of(c);
     int fd = c->fd;
     scoped_text head = {0};
     ws_head_rewrite(&head, &c->head);
@@ -242,14 +321,25 @@ void wire_open(struct client *c)
     client_unref(c);
 }
 
-static void adopt(struct relay *r, struct adoption *a)
+static const struct wire_ops websocket_wire = {
+    .open = socket_open,
+    .drop = socket_drop,
+    .is_busy = socket_is_busy,
+    .write = socket_write,
+    .want_write = socket_want_write,
+    .cut = socket_cut,
+    .is_unheard = socket_is_unheard,
+    .goodbye = frame_close,
+};
+
+static void adopt(struct lane *r, struct adoption *a)
 {
-    if (r->hub.is_draining || r->hub.client_count >= r->hub.settings->ws_max_total + OVER_LIMIT) {
+    if (r->hub.is_draining || r->hub.shared->client_count > r->hub.settings->ws_max_total + OVER_LIMIT) {
         shut(a->fd);
+        count_down(r);
         return;
     }
-    struct client *c = client_new(&r->hub);
-    atomic_fetch_add(&r->client_count, 1);
+    struct client *c = client_new(&r->hub, &websocket_wire);
     enum status s = ws_head_parse(&c->head_scope, a->head, a->len, &c->head);
     if (s != STATUS_OK) {
         answer_http(a->fd, s, c->head_scope.problem_text);
@@ -258,14 +348,23 @@ static void adopt(struct relay *r, struct adoption *a)
     }
     c->fd = a->fd;
     c->kind = c->head.kind;
-    c->is_flat = c->head.is_flat;
+    if (!r->hub.settings->ws_deflate)
+        c->head.extension = NULL;
+    if (c->head.extension)
+        c->format = c->head.is_flat ? FRAME_FLAT_DEFLATED : FRAME_WS_DEFLATED;
+    else
+        c->format = c->head.is_flat ? FRAME_FLAT : FRAME_WS;
     memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
-    c->refusal = refusal_of(r, &c->head);
+    c->refusal = refusal_of(r, &c->head, &c->answer.why);
+    if (a->refusal) {
+        c->refusal = a->refusal;
+        c->answer.why = "address_rate";
+    }
     text_append(&c->early, a->head + c->head.head_len, a->len - c->head.head_len);
     client_begin(c);
 }
 
-static struct adoption *take_adoptions(struct relay *r)
+static struct adoption *take_adoptions(struct lane *r)
 {
     pthread_mutex_lock(&r->lock);
     struct adoption *list = r->adoptions;
@@ -275,11 +374,12 @@ static struct adoption *take_adoptions(struct relay *r)
     return list;
 }
 
-void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, const char *client_address)
+void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len, const char *refusal)
 {
-    log_debug("websocket_adopted", log_text("client", client_address));
+    atomic_fetch_add(&r->client_count, 1);
+    atomic_fetch_add(&r->hub.shared->client_count, 1);
     struct adoption *a = must_malloc(sizeof *a + head_len);
-    *a = (struct adoption){.fd = fd, .len = head_len};
+    *a = (struct adoption){.fd = fd, .refusal = refusal, .len = head_len};
     memcpy(a->head, head, head_len);
     pthread_mutex_lock(&r->lock);
     *r->last_adoption = a;
@@ -292,7 +392,7 @@ void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, con
 
 static void on_wake(uv_async_t *wake)
 {
-    struct relay *r = wake->data;
+    struct lane *r = wake->data;
     for (struct adoption *a = take_adoptions(r), *next; a; a = next) {
         next = a->next;
         adopt(r, a);
@@ -308,18 +408,18 @@ static void on_wake(uv_async_t *wake)
         uv_stop(&r->loop);
 }
 
-static void close_rest(struct relay *r)
+static void close_rest(struct lane *r)
 {
     for (struct client *c = r->hub.clients; c; c = c->next) {
         if (c->wire)
-            lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+            cut_soon(c->wire);
     }
 }
 
 /* libwebsockets on a loop of ours is destroyed in two steps, with the loop running between them. */
 static void *run(void *context)
 {
-    struct relay *r = context;
+    struct lane *r = context;
     uv_run(&r->loop, UV_RUN_DEFAULT);
     r->hub.is_draining = true;
     close_rest(r);
@@ -341,31 +441,19 @@ static void note_library(int level, const char *line)
     log_debug("libwebsockets", log_text("line", line));
 }
 
-/* One descriptor a connection, and libwebsockets sizes its tables by the limit. */
-static void raise_file_limit(const struct settings *s)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    rlim_t wanted = (rlim_t)s->ws_max_total + FILES_BESIDE_SOCKETS;
-    if (limit.rlim_cur > wanted)
-        wanted = limit.rlim_cur;
-    if (wanted > limit.rlim_max)
-        wanted = limit.rlim_max;
-    if (wanted > MOST_FILES)
-        wanted = MOST_FILES;
-    limit.rlim_cur = wanted;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        log_warning("file_limit", log_text("problem", strerror(errno)));
-}
-
-static enum status create_context(struct scope *sc, struct relay *r)
+static enum status create_context(struct scope *sc, struct lane *r)
 {
     void *loops[] = {&r->loop};
-    r->protocols[0] = (struct lws_protocols){.name = "opstream", .callback = on_event, .rx_buffer_size = RECEIVE_BYTES};
+    r->protocols[0] = (struct lws_protocols){
+        .name = "opstream",
+        .callback = on_event,
+        .rx_buffer_size = RECEIVE_BYTES,
+        .tx_packet_size = WRITE_BYTES, /* else one send takes no more than rx_buffer_size, and the rest is copied */
+    };
     r->info = (struct lws_context_creation_info){
         .port = CONTEXT_PORT_NO_LISTEN,
         .protocols = r->protocols,
+        .extensions = extensions,
         .options = LWS_SERVER_OPTION_LIBUV,
         .foreign_loops = loops,
         .retry_and_idle_policy = &r->no_timers,
@@ -381,74 +469,64 @@ static enum status create_context(struct scope *sc, struct relay *r)
     return r->vhost ? STATUS_OK : fail(sc, STATUS_INTERNAL, "libwebsockets has no default host");
 }
 
-static enum status start_loop(struct scope *sc, struct relay *r, struct api *api)
+enum status lane_new(struct scope *sc, struct api *api, struct shared *shared, int number, struct lane **out)
 {
-    r->wake.data = r;
-    if (uv_async_init(&r->loop, &r->wake, on_wake) != 0)
-        return fail(sc, STATUS_INTERNAL, "the relay's loop cannot be woken");
-    enum status s = create_context(sc, r);
-    if (s == STATUS_OK)
-        s = hub_init(sc, &r->hub, &r->loop, api);
-    if (s == STATUS_OK && pthread_create(&r->thread, NULL, run, r) != 0)
-        s = fail(sc, STATUS_INTERNAL, "the relay's thread cannot be started");
-    r->is_running = s == STATUS_OK;
-    return s;
-}
-
-enum status relay_start(struct scope *sc, struct api *api, struct relay **out)
-{
-    raise_file_limit(api->settings);
-    struct relay *r = must_calloc(1, sizeof *r);
+    struct lane *r = must_calloc(1, sizeof *r);
+    *out = r;
+    r->hub = (struct hub){.api = api, .settings = api->settings, .loop = &r->loop, .shared = shared, .lane = number};
     r->last_adoption = &r->adoptions;
     r->drain_spread_ms = -1;
+    r->wake.data = r;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->is_empty, &attr);
-    pthread_condattr_destroy(&attr);
-    if (uv_loop_init(&r->loop) != 0) {
-        free(r);
+    if (uv_loop_init(&r->loop) != 0)
         return fail(sc, STATUS_INTERNAL, "no event loop for the relay");
-    }
-    enum status s = start_loop(sc, r, api);
-    if (s == STATUS_OK)
-        *out = r;
-    return s; /* a start that fails ends the process: what it left is not taken apart */
+    if (uv_async_init(&r->loop, &r->wake, on_wake) != 0)
+        return fail(sc, STATUS_INTERNAL, "the relay's loop cannot be woken");
+    return create_context(sc, r);
 }
 
-const char *relay_trouble(const struct relay *r)
+uv_loop_t *lane_loop(struct lane *r)
 {
-    return r->hub.is_subscribed ? NULL : "the relay's Redis subscription is away";
+    return &r->loop;
 }
 
-int relay_connections(const struct relay *r)
+enum status lane_prepare(struct scope *sc, struct lane *r)
+{
+    return hub_init(sc, &r->hub);
+}
+
+enum status lane_start(struct scope *sc, struct lane *r)
+{
+    r->is_running = pthread_create(&r->thread, NULL, run, r) == 0;
+    return r->is_running ? STATUS_OK : fail(sc, STATUS_INTERNAL, "the relay's thread cannot be started");
+}
+
+int lane_connections(const struct lane *r)
 {
     return r->client_count;
 }
 
-void relay_drain(struct relay *r, int spread_ms)
+void lane_drain(struct lane *r, int spread_ms)
 {
-    const struct timespec until = clock_in_ms(spread_ms + DRAIN_GRACE_MS);
     pthread_mutex_lock(&r->lock);
     r->drain_spread_ms = spread_ms;
-    uv_async_send(&r->wake);
-    while (r->client_count > 0 && pthread_cond_timedwait(&r->is_empty, &r->lock, &until) == 0)
-        continue;
     pthread_mutex_unlock(&r->lock);
+    uv_async_send(&r->wake);
 }
 
-void relay_free(struct relay *r)
+void lane_stop(struct lane *r)
 {
-    if (!r)
+    if (!r->is_running)
         return;
-    if (r->is_running) {
-        pthread_mutex_lock(&r->lock);
-        r->should_stop = true;
-        pthread_mutex_unlock(&r->lock);
-        uv_async_send(&r->wake);
-        pthread_join(r->thread, NULL);
-    }
+    pthread_mutex_lock(&r->lock);
+    r->should_stop = true;
+    pthread_mutex_unlock(&r->lock);
+    uv_async_send(&r->wake);
+    pthread_join(r->thread, NULL);
+}
+
+void lane_free(struct lane *r)
+{
     for (struct adoption *a = r->adoptions, *next; a; a = next) {
         next = a->next;
         shut(a->fd);
@@ -457,6 +535,5 @@ void relay_free(struct relay *r)
     hub_done(&r->hub);
     uv_loop_close(&r->loop);
     pthread_mutex_destroy(&r->lock);
-    pthread_cond_destroy(&r->is_empty);
     free(r);
 }

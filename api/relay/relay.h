@@ -8,9 +8,9 @@
  * outlives it. */
 enum status relay_start(struct scope *sc, struct api *api, struct relay **out) must_check;
 /* Takes over a TCP connection whose request head (up to and with the empty line, and whatever bytes followed) was read
- * already. Any thread; the socket is the relay's from now on, whatever happens. `head` is copied. `client_address` is
- * the peer's, after TRUSTED_PROXIES. */
-void relay_adopt(struct relay *relay, int fd, const char *head, size_t head_len, const char *client_address);
+ * already. Any thread; the socket is the relay's from now on, whatever happens. `head` is copied. `refusal`: it is
+ * accepted only to be closed with 1008 and this constant sentence; NULL = it is welcome. */
+void relay_adopt(struct relay *relay, int fd, const char *head, size_t head_len, const char *refusal);
 /* NULL when the subscription lives; else a constant sentence ("Redis is away"), for /readyz. */
 const char *relay_trouble(const struct relay *relay);
 /* Connections open now. */

@@ -102,7 +102,7 @@ static void on_reply(redisAsyncContext *context, void *reply, void *unused)
     bool is_own = strcmp(channel, s->channel) == 0;
     if (is_own && strcmp(kind, "subscribe") == 0)
         note_up(s);
-    else if (is_own)
+    else if (is_own && strcmp(kind, "message") != 0)
         return;
     else if (strcmp(kind, "subscribe") == 0)
         s->events.on_subscribed(s->events.context, channel);

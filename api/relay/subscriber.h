@@ -18,7 +18,7 @@ struct subscriber_events {
     void (*on_message)(void *context, const char *channel, const char *bytes, size_t len);
 };
 
-/* `channel` is the subscriber's own. */
+/* `channel` is the subscriber's own; what others publish there is told by on_message as well. */
 enum status subscriber_new(struct scope *sc, uv_loop_t *loop, const struct redis_address *address, const char *channel,
                            const struct subscriber_events *events, struct subscriber **out) must_check;
 /* Nothing happens while not connected. A channel that is being unsubscribed must not be subscribed before

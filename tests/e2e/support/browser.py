@@ -194,8 +194,8 @@ class Page:
         return self.evaluate("(async () => {" + body + "\n})()")
 
     def wait_for(self, expression, seconds=PATIENCE):
-        """The expression's first true value (true for an element)."""
-        return self._wait(lambda: self.evaluate(f"(async () => {{ const v = await ({expression}); return v instanceof Node ? true : v; }})()"),
+        """The expression's first true value (true for an element or a function)."""
+        return self._wait(lambda: self.evaluate(f"(async () => {{ const v = await ({expression}); return v instanceof Node || typeof v === 'function' ? true : v; }})()"),
                           expression, seconds)
 
     def _wait(self, condition, what, seconds=PATIENCE):
