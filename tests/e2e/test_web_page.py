@@ -8,7 +8,7 @@ from support import documents as docs
 from support import rows
 from support.browser import Browser
 from support.client import Client
-from support.js import ApiGate
+from support.js import ApiGate, Polls
 from support.stack import Stack, wait_for
 from support.web import PASSWORD, Sites
 from test_websockets import Publisher
@@ -244,6 +244,21 @@ def test_cut_sockets_and_a_restart_in_the_middle_lose_nothing_and_show_nothing_t
     counts = [int(text.split()[0]) for text in site.page.evaluate("shown") if " of " in text]
     assert counts == sorted(counts) and counts[0] <= 1 and counts[-1] >= 4, counts
     assert site.is_the_same
+
+
+def test_where_sockets_do_not_get_through_the_page_polls_and_says_so(sites, calm, publish):
+    gate = ApiGate(calm.apis[0], Polls(calm, ""))
+    gate.blocks_upgrades = True
+    site = sites.open(gate.url, path="/operations").sign_up()
+    site.api = calm.apis[0].url
+    site.sees("Polling", ".connection")
+    work = Work(calm, site.client(), publish).start().at(3)
+    site.sees("3 of 8")
+    work.at(8).end(result={"documents_processed": 8})
+    site.sees("8 documents in", ".ended .outcome")
+    assert site.texts(".connection") == ["Polling"] and site.is_the_same
+    site.press("Sign out")
+    gate.shut()
 
 
 def test_an_end_that_a_request_told_first_is_announced_once_when_its_event_comes(sites, calm, publish):
