@@ -27,7 +27,8 @@ STORE    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/store/test_*.c))
 SUPPORT  := $(call objects,tests/support)
 TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/tools/*.c))
 BENCH    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
-GENERATED := build/queries.h build/migrations.h
+GENERATED := build/queries.h build/migrations.h build/web_files.def
+WEB_FILES := $(sort $(shell find api/web api/clients -type f ! -name '*.md' 2>/dev/null))
 
 .PHONY: all
 all: $(BIN)/opstream-api $(BIN)/opstream-worker ## build both programs
@@ -38,6 +39,11 @@ build/queries.h: sql/embed.awk $(wildcard sql/queries/*.sql)
 build/migrations.h: sql/embed.awk $(wildcard sql/migrations/*.sql)
 	@mkdir -p build
 	@LC_ALL=C awk -v migrations=1 -f sql/embed.awk $(sort $(wildcard sql/migrations/*.sql)) >$@.tmp && mv $@.tmp $@
+
+# A file that went away changes the list of folders' times only.
+build/web_files.def: scripts/embed-files.sh $(WEB_FILES) $(sort $(dir $(WEB_FILES)))
+	@mkdir -p build
+	@scripts/embed-files.sh build/web $(WEB_FILES) >$@.tmp && mv $@.tmp $@
 
 $(BUILD)/worker/embed/cpu.o: HARDEN_EXTRA := -Wno-psabi $(if $(SAN),,-O3)
 $(BUILD)/worker/projection/%.o: HARDEN_EXTRA := -Wno-psabi -ffp-contract=off $(if $(SAN),,-O3)
@@ -129,7 +135,7 @@ chaos-short: setup ## the essential fault points and some kills: two minutes
 
 .PHONY: clean help
 clean: ## remove what was built (not the data, models or toolkits)
-	rm -rf build/plain build/plain-faults build/plain-clang build/san-* build/bin build/queries.h build/migrations.h
+	rm -rf build/plain build/plain-faults build/plain-clang build/san-* build/bin build/web build/queries.h build/migrations.h build/web_files.def
 help: ## this list
 	@echo "make …"
 	@awk -F ':.*## ' '/^[a-z-]+( [a-z-]+)*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

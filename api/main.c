@@ -8,6 +8,7 @@
 #include "api/relay/rate.h"
 #include "api/relay/relay.h"
 #include "api/server.h"
+#include "api/web_root.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/message.h"
@@ -126,7 +127,9 @@ static enum status start(struct scope *sc, struct program *p)
     api->user_connects = rate_table_new(CONNECTING_USERS);
     api->health = health_new(api);
     uuid_make(api->instance_id);
-    enum status s = relay_start(sc, api, &api->relay);
+    enum status s = web_root_open(sc, api->settings->web_root, &api->web_root);
+    if (s == STATUS_OK)
+        s = relay_start(sc, api, &api->relay);
     if (s == STATUS_OK)
         s = server_start(sc, api, &p->server);
     if (s == STATUS_OK)
@@ -149,6 +152,8 @@ static void stop(struct program *p)
     health_free(p->api.health);
     limiter_free(p->api.limiter);
     rate_table_free(p->api.user_connects);
+    if (p->api.web_root >= 0)
+        close(p->api.web_root);
     settings_done(&p->settings);
 }
 

@@ -371,6 +371,8 @@ static void write_tag(struct text *t, const char *path)
         path += 3;
     scoped_text tag = {0};
     text_append(&tag, path + 1, strcspn(path + 1, "/"));
+    if (!tag.len)
+        text_puts(&tag, "web");
     json_open(t, "tags", '[');
     json_text(t, NULL, text_str(&tag));
     json_close(t, ']');

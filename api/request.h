@@ -50,6 +50,7 @@ struct request {
     struct user user;      /* of routes that need one */
     const char *limit_key; /* under which limit_check() counted it; NULL = it did not */
     const char *client_address;
+    bool accepts_gzip;
     struct reply reply;
     struct stream *stream; /* set by a handler in place of a reply: the relay answers (api/relay/stream.h) */
     struct server_connection *connection; /* server.c's own */
@@ -70,7 +71,8 @@ struct route {
 };
 /* api/routes.def:
  *   ROUTE(method, path, handler, access, request schema or NONE, reply schema or NONE, limit, summary)
- *   ROUTE(GET, "/api/v2/operations/{id}", operations_show, USER, NONE, OPERATION, "", "Show one operation") */
+ *   ROUTE(GET, "/api/v2/operations/{id}", operations_show, USER, NONE, OPERATION, "", "Show one operation")
+ * A {path} at the end stands for all that follows, with its slashes. */
 
 /* NULL when absent. Percent-decoded, in the arena. */
 const char *request_query(struct request *r, const char *name);

@@ -82,15 +82,22 @@ static int split(const char *path, struct segment out[MAX_SEGMENTS])
     return count;
 }
 
+static bool is_rest(const struct segment *s)
+{
+    return s->len == 6 && memcmp(s->start, "{path}", 6) == 0;
+}
+
 /* Number of parameters, -1 when it does not fit. */
 static int fit(const char *pattern, const struct segment *path, int count, struct segment params[ROUTE_MAX_PARAMS],
                struct segment before[ROUTE_MAX_PARAMS])
 {
     struct segment wanted[MAX_SEGMENTS] = {{0}};
     int found = 0;
-    if (split(pattern, wanted) != count)
+    int wanted_count = split(pattern, wanted);
+    bool takes_rest = wanted_count > 0 && is_rest(&wanted[wanted_count - 1]);
+    if (takes_rest ? count < wanted_count : count != wanted_count)
         return -1;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < wanted_count; i++) {
         bool is_param = wanted[i].len > 2 && wanted[i].start[0] == '{';
         if (!is_param) {
             if (wanted[i].len != path[i].len || memcmp(wanted[i].start, path[i].start, path[i].len) != 0)
@@ -102,6 +109,8 @@ static int fit(const char *pattern, const struct segment *path, int count, struc
         before[found] = i > 0 ? wanted[i - 1] : (struct segment){"", 0};
         params[found++] = path[i];
     }
+    if (takes_rest)
+        params[found - 1].len = (size_t)(path[count - 1].start + path[count - 1].len - params[found - 1].start);
     return found;
 }
 
@@ -150,6 +159,12 @@ static enum status check_id(struct scope *sc, const struct segment *before, cons
     return STATUS_OK;
 }
 
+/* The page says in words that something is not there. */
+static bool is_page(const struct route *route)
+{
+    return route->handler == web_page;
+}
+
 static enum status take_params(struct scope *sc, const struct segment *params, const struct segment *before, int count,
                                struct route_match *out)
 {
@@ -157,7 +172,7 @@ static enum status take_params(struct scope *sc, const struct segment *params, c
         out->params[i] = url_decode(sc, params[i].start, params[i].len, false);
         if (!out->params[i])
             return fail(sc, STATUS_NOT_FOUND, "Not Found");
-        enum status s = check_id(sc, &before[i], out->params[i]);
+        enum status s = is_page(out->route) ? STATUS_OK : check_id(sc, &before[i], out->params[i]);
         if (s != STATUS_OK)
             return s;
     }
@@ -185,7 +200,7 @@ enum status router_find(struct scope *sc, const char *method, const char *path, 
     memset(out, 0, sizeof *out);
     int count = split(path, segments);
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
-    for (size_t i = 0; count > 0 && i < array_len(routes); i++) {
+    for (size_t i = 0; count >= 0 && i < array_len(routes); i++) {
         int found = fit(routes[i].path, segments, count, params, before);
         if (found < 0)
             continue;

@@ -100,7 +100,7 @@ static void begin(struct server_connection *c, const char *method)
     r->client_address = find_client(c);
     const char *origin = server_header(c, "Origin");
     c->origin = is_allowed_origin(c->server, origin) ? arena_strdup(&c->sc.arena, origin) : NULL;
-    c->accepts_gzip = header_accepts(server_header(c, "Accept-Encoding"), "gzip");
+    r->accepts_gzip = header_accepts(server_header(c, "Accept-Encoding"), "gzip");
     c->has_begun = true;
 }
 

@@ -89,7 +89,8 @@ void server_make_response(struct server_connection *c)
         reply->file_fd = -1;
     } else {
         bool is_text = strncmp(type, "application/json", 16) == 0 || strncmp(type, "text/", 5) == 0;
-        if (c->accepts_gzip && is_text && reply->body.len > GZIP_FROM_BYTES && !has_header(reply, "Content-Encoding"))
+        if (c->request.accepts_gzip && is_text && reply->body.len > GZIP_FROM_BYTES &&
+            !has_header(reply, "Content-Encoding"))
             is_packed = compress_body(&reply->body);
         size_t len = reply->body.len;
         char *bytes = len ? text_take(&reply->body) : NULL;

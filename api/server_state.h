@@ -37,7 +37,6 @@ struct server_connection {
     struct text body;
     char *target;       /* as it stands in the request line */
     const char *origin; /* of a browser that may call us; NULL else */
-    bool accepts_gzip;
     bool is_http_1_0;
     bool has_begun;
     bool is_answered;    /* `response` is to be sent */

@@ -86,7 +86,7 @@ enum MHD_Result server_stream_answer(struct server_connection *c)
         refuse(c);
         break;
     }
-    c->accepts_gzip = false; /* this thread has no time for it */
+    c->request.accepts_gzip = false; /* this thread has no time for it */
     server_make_response(c);
     return server_send_response(c);
 }

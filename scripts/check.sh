@@ -6,7 +6,7 @@ status=0
 fault() { say "check: $1"; status=1; }
 mapfile -t sources < <(find api common sql tests worker -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' | sort)
 mkdir -p build
-make -s build/queries.h build/migrations.h
+make -s build/queries.h build/migrations.h build/web_files.def
 clang-format --dry-run -Werror "${sources[@]}" 2>build/format.log || { head -n 40 build/format.log; fault "run make format"; }
 make -s -j2 all CC=gcc || fault "gcc"
 make -s -j2 all CC=clang || fault "clang"

@@ -12,6 +12,7 @@ from support.stack import Stack
 
 DOCUMENT = json.loads(subprocess.run([program(), "--openapi"], capture_output=True, check=True, timeout=60).stdout)
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
+OF_WEB_ROOT = ("/assets/{path}", "/vite.svg")  # there is none in these tests
 NUMBERS = [(path, p) for path, methods in DOCUMENT["paths"].items() for p in methods.get("get", {}).get("parameters", []) if p["schema"].get("type") == "integer"]
 
 
@@ -50,6 +51,8 @@ class World:
             return template.format(id=1)
         if template == "/api/v2/benchmarks/compare":
             return f"{template}?ids={self.benchmark},{self.benchmark}"
+        if template.endswith("/{path}"):
+            return template.format(path="opstream.js" if template.startswith("/clients/") else "main.js")
         named = {"operations": self.operation, "benchmarks": self.benchmark, "benchmark-datasets": self.dataset}
         values = {"id": named.get(template.split("/")[3] if template.count("/") > 3 else "", self.collection), "source_id": self.source, "document_id": self.document, "type": "directory",
                   "plugin": "semantic", "pid": self.projection["id"]}
@@ -96,7 +99,7 @@ def check(method, template, answer):
         assert faults(answer.json, content["application/json"]["schema"]) == []
 
 
-@pytest.mark.parametrize("template", [path for path, methods in DOCUMENT["paths"].items() if "get" in methods])
+@pytest.mark.parametrize("template", [path for path, methods in DOCUMENT["paths"].items() if "get" in methods and path not in OF_WEB_ROOT])
 def test_what_can_be_read_is_as_documented(world, template):
     check("GET", template, world.me.ask("GET", world.path(template)))
 

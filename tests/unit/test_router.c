@@ -39,7 +39,7 @@ static void a_path_is_found_with_its_method(void **state)
 static void what_is_not_listed_is_not_found(void **state)
 {
     static const char *const paths[] = {"/nope",
-                                        "/",
+                                        "//",
                                         "",
                                         "*",
                                         "/api",
@@ -153,6 +153,29 @@ static void an_id_that_cannot_be_one_is_not_found(void **state)
     assert_string_equal(match.params[0], AN_ID);
 }
 
+static void the_page_takes_any_id_for_it_says_itself_what_is_not_there(void **state)
+{
+    (void)state;
+    assert_int_equal(router_find(&sc, "GET", "/", &match), STATUS_OK);
+    assert_ptr_equal(match.route->handler, web_page);
+    assert_int_equal(router_find(&sc, "GET", "/collections/42", &match), STATUS_OK);
+    assert_string_equal(match.params[0], "42");
+}
+
+static void a_path_at_the_end_takes_all_that_follows(void **state)
+{
+    (void)state;
+    assert_int_equal(router_find(&sc, "GET", "/assets/a/b%20c/d.js", &match), STATUS_OK);
+    assert_string_equal(match.params[0], "a/b c/d.js");
+    assert_int_equal(router_find(&sc, "HEAD", "/assets/..%2Fx", &match), STATUS_OK);
+    assert_string_equal(match.params[0], "../x");
+    assert_int_equal(router_find(&sc, "GET", "/assets//x", &match), STATUS_NOT_FOUND);
+    scope_forgive(&sc);
+    assert_int_equal(router_find(&sc, "GET", "/assets/", &match), STATUS_NOT_FOUND);
+    scope_forgive(&sc);
+    assert_int_equal(router_find(&sc, "GET", "/assets/a/%zz", &match), STATUS_NOT_FOUND);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +190,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_route_is_reached, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_limit_of_the_list_can_be_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_id_that_cannot_be_one_is_not_found, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_page_takes_any_id_for_it_says_itself_what_is_not_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_path_at_the_end_takes_all_that_follows, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,9 +100,10 @@ class Browser:
             if page:
                 page.take(message["method"], message["params"])
 
-    def page(self, url="about:blank", isolated=False):
-        """A new tab, loaded. `isolated`: with cookies and storage of its own."""
-        more = {"browserContextId": self.call("Target.createBrowserContext")["browserContextId"]} if isolated else {}
+    def page(self, url="about:blank", isolated=False, context=None):
+        """A new tab, loaded. `isolated`: with cookies and storage of its own; `context`: with those of that browser context."""
+        context = self.call("Target.createBrowserContext")["browserContextId"] if isolated else context
+        more = {"browserContextId": context} if context else {}
         target = self.call("Target.createTarget", url="about:blank", **more)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         made = Page(self, target, session)

@@ -1,0 +1,58 @@
+#include "api/web_root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { MOST_TRIES = 16 };
+
+static int open_beneath(int root, const char *path)
+{
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, /* a pipe would wait for its writer */
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+    long fd = -1;
+    for (int i = 0; i < MOST_TRIES; i++) { /* EAGAIN: a rename elsewhere made the kernel unsure about a ".." */
+        fd = syscall(SYS_openat2, root, path, &how, sizeof how);
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
+            break;
+    }
+    return (int)fd;
+}
+
+enum status web_root_file(struct scope *sc, int root, const char *path, int *out_fd, struct stat *out)
+{
+    int fd = open_beneath(root, path);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        return fail(sc, STATUS_BUSY, "%s: %s", path, strerror(errno));
+    if (fd < 0)
+        return fail(sc, STATUS_NOT_FOUND, "Not Found");
+    if (fstat(fd, out) != 0 || !S_ISREG(out->st_mode)) {
+        close(fd);
+        return fail(sc, STATUS_NOT_FOUND, "Not Found");
+    }
+    *out_fd = fd;
+    return STATUS_OK;
+}
+
+enum status web_root_open(struct scope *sc, const char *folder, int *out_fd)
+{
+    struct stat facts;
+    int index = -1;
+    *out_fd = -1;
+    if (!folder || !*folder)
+        return STATUS_OK;
+    int fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return fail(sc, STATUS_INVALID, "WEB_ROOT: %s: %s", folder, strerror(errno));
+    if (web_root_file(sc, fd, "index.html", &index, &facts) != STATUS_OK) {
+        close(fd);
+        scope_forgive(sc);
+        return fail(sc, STATUS_INVALID, "WEB_ROOT: there is no index.html in %s that can be read", folder);
+    }
+    close(index);
+    *out_fd = fd;
+    return STATUS_OK;
+}
