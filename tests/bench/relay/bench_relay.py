@@ -1,0 +1,141 @@
+"""The relay beside its peers: `make bench-relay`, or
+
+    python3 tests/bench/relay/bench_relay.py [--scenarios A,B,C] [--peers opstream,epoll] [--repeat 3] [--idle 60] [--bin FOLDER]
+
+Contenders take turns, so that each ratio compares what ran side by side. docs/benchmarks.md says what is measured."""
+import argparse
+import datetime
+import fcntl
+import json
+import os
+import statistics
+import sys
+import tempfile
+
+import contenders
+import scenarios
+from machine import CORES, ROOT, Failed
+from world import World
+
+RESULTS = os.path.join(ROOT, "build/bench-relay.jsonl")
+BASE = "epoll"
+# By scenario: figure, heading, digits.
+COLUMNS = {
+    "A": [("delivered_per_s", "delivered/s", 0), ("cores", "cores", 3), ("per_cpu_s", "per CPU s", 0), ("p50_ms", "p50 ms", 2), ("p99_ms", "p99 ms", 2),
+          ("max_ms", "max ms", 1), ("lost", "lost", 0), ("twice", "twice", 0), ("late", "late", 0)],
+    "B": [("delivered_per_s", "delivered/s", 0), ("cores", "cores", 3), ("per_cpu_s", "per CPU s", 0), ("p50_ms", "p50 ms", 3), ("p99_ms", "p99 ms", 2),
+          ("max_ms", "max ms", 1), ("lost", "lost", 0), ("twice", "twice", 0), ("late", "late", 0), ("connects_per_s", "connects/s", 0)],
+    "C": [("opened", "opened", 0), ("closed", "closed", 0), ("kib_each", "KiB each", 2), ("idle_percent", "idle CPU %", 2), ("connects_per_s", "connects/s", 0)],
+}
+RATIOS = ("cores", "per_cpu_s", "p50_ms")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="The relay beside its peers")
+    parser.add_argument("--scenarios", default="A,B,C", help="some of " + ",".join(scenarios.ALL))
+    parser.add_argument("--peers", default="opstream,epoll", help="some of " + ",".join(contenders.ALL) + ", or all")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=5, help="of publishing in a run")
+    parser.add_argument("--idle", type=int, default=60, help="seconds of C")
+    parser.add_argument("--bin", action="append", metavar="FOLDER", help="programs to be measured in place of build/bin; given twice, both, in turn")
+    parser.add_argument("--out", default=RESULTS, help="lines of JSON are added there")
+    return parser.parse_args()
+
+
+def with_services():
+    """Starts itself again beside a private PostgreSQL, on the second core."""
+    script = os.path.join(ROOT, "scripts/with-services.sh")
+    pinned = ["taskset", "-c", str(CORES[-1])] if len(CORES) > 1 else []
+    os.environ["BENCH_CORES"] = ",".join(str(core) for core in CORES)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    os.environ["OPSTREAM_BENCH_RELAY"] = "1"
+    os.execvp((pinned or [script])[0], [*pinned, script, "/usr/bin/python3", os.path.abspath(__file__), *sys.argv[1:]])
+
+
+def alone():
+    """The file of a lock: two of these at a time would measure each other."""
+    lock = open(os.path.join(tempfile.gettempdir(), "opstream-bench-relay.lock"), "w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print("bench-relay: another one runs on this machine; this one begins when that one ends", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def chosen(world, options):
+    names = list(contenders.ALL) if options.peers == "all" else options.peers.split(",")
+    unknown = [name for name in names if name not in contenders.ALL]
+    if unknown:
+        sys.exit(f"bench-relay: --peers names {', '.join(unknown)}; there are {', '.join(contenders.ALL)}")
+    found = []
+    for name in names:
+        folders = options.bin if name == "opstream" and options.bin else [None]
+        for number, folder in enumerate(folders):
+            try:
+                made = contenders.Opstream(world, folder, "opstream" if number == 0 else f"opstream-{number + 1}") if name == "opstream" else contenders.ALL[name](world)
+                made.install()
+                found.append(made)
+            except Failed as problem:
+                print(f"  {name} is absent: {problem}", flush=True)
+    return found
+
+
+def show(letter, results):
+    columns = COLUMNS[letter]
+    base = results.get(BASE)
+    rows = [["", *(heading for _, heading, _ in columns), *(f"{heading} / {BASE}" for name, heading, _ in columns if name in RATIOS and base)]]
+    for name, runs in results.items():
+        row = [name]
+        for figure, _, digits in columns:
+            values = [run[figure] for run in runs]
+            middle = f"{statistics.median(values):,.{digits}f}"
+            row.append(middle if len(values) == 1 or min(values) == max(values) else f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})")
+        for figure in [figure for figure, _, _ in columns if figure in RATIOS and base]:
+            pairs = [run[figure] / other[figure] for run, other in zip(runs, base) if other[figure]]
+            row.append(f"{statistics.median(pairs):.2f}" if pairs else "–")
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    print(f"\n{letter}: {scenarios.ALL[letter].__doc__}")
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))))
+    print(flush=True)
+
+
+def main():
+    options = arguments()
+    letters = options.scenarios.split(",")
+    unknown = [letter for letter in letters if letter not in scenarios.ALL]
+    if unknown:
+        sys.exit(f"bench-relay: --scenarios names {', '.join(unknown)}; there are {', '.join(scenarios.ALL)}")
+    if "OPSTREAM_BENCH_RELAY" not in os.environ:
+        with_services()
+    lock = alone()
+    started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    print(f"bench-relay: {started}, load average {os.getloadavg()[0]:.2f}, servers on core {CORES[0]}, all else on core {CORES[-1]}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="opstream-bench-relay-") as folder:
+        world = World(folder, (options.bin or [os.path.join(ROOT, "build/bin")])[0])
+        try:
+            who = chosen(world, options)
+            for letter in letters:
+                results = {}
+                for turn in range(options.repeat):
+                    for contender in who:
+                        load = os.getloadavg()[0]
+                        try:
+                            run = scenarios.ALL[letter](contender, options)
+                        except Failed as problem:
+                            print(f"  {letter} {contender.name}: {problem}", flush=True)
+                            continue
+                        results.setdefault(contender.name, []).append(run)
+                        with open(options.out, "a", encoding="utf-8") as file:
+                            file.write(json.dumps({"run": started, "scenario": letter, "turn": turn, "who": contender.name, "load": load, **run}) + "\n")
+                show(letter, results)
+        finally:
+            world.close()
+    lock.close()
+    print(f"bench-relay: done, load average {os.getloadavg()[0]:.2f}; each run is a line of {os.path.relpath(options.out, ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
