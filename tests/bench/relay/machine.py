@@ -1,4 +1,5 @@
 """Processes on their cores and what they cost, the load client, the publisher."""
+import contextlib
 import json
 import os
 import signal
@@ -104,8 +105,11 @@ class Tool:
         self.child = subprocess.Popen([*pinned, *argv], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def tell(self, *words):
-        self.child.stdin.write(" ".join(str(word) for word in words) + "\n")
-        self.child.stdin.flush()
+        try:
+            self.child.stdin.write(" ".join(str(word) for word in words) + "\n")
+            self.child.stdin.flush()
+        except BrokenPipeError as error:
+            raise Failed(f"{self.name} ended by itself ({self.child.wait()})") from error
 
     def answer(self):
         line = self.child.stdout.readline()
@@ -118,10 +122,11 @@ class Tool:
         return self.answer()
 
     def close(self):
-        self.child.stdin.close()
-        self.child.stdout.close()
         self.child.kill()
         self.child.wait()
+        self.child.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.child.stdin.close()
 
 
 class Load(Tool):
@@ -139,11 +144,11 @@ class Load(Tool):
 
 
 class Publisher(Tool):
-    def __init__(self, folder, how, operations, redis_url, pad=0):
+    def __init__(self, folder, how, operations, redis_url, pad=0, port=0):
         path = os.path.join(folder, "operations")
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(f"{o.uuid} {o.user_id} {o.collection}\n" for o in operations)
-        super().__init__([os.path.join(TOOLS, "publish"), path, how, str(pad)], env={**os.environ, "REDIS_URL": redis_url}, core=CORES[-1])
+        super().__init__([os.path.join(TOOLS, "publish"), path, how, str(pad), str(port)], env={**os.environ, "REDIS_URL": redis_url}, core=CORES[-1])
         self.total, self.channels = 0, len(operations)
 
     def begin(self, rate, count):

@@ -2,9 +2,10 @@
  * messages with the same bytes, for servers that keep no history. Each carries the mark of load_frames.h. Operations
  * are the lines "OPERATION_UUID USER_ID COLLECTION_UUID" of a file; they get their events in turn.
  *
- * publish FILE script|plain|socketio PAD_BYTES
+ * publish FILE script|plain|socketio|http PAD_BYTES [PORT]
  *   run RATE COUNT       COUNT events, RATE a second (0 = as fast as it goes); answers with one line of JSON
  *   quit
+ * socketio: in the envelope of its Redis adapter. http: POST /pub/{operation} to the port, one after another.
  * Needs REDIS_URL. While Redis is away (script only) an event is tried again until it is through. */
 #include "tests/bench/relay/load_frames.h"
 
@@ -12,10 +13,14 @@
 #include "common/clock.h"
 #include "common/message.h"
 
+#include <arpa/inet.h>
 #include <hiredis/hiredis.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +37,7 @@ struct publisher {
     struct redis *redis;   /* script */
     redisContext *context; /* plain */
     bool is_socketio;
+    int http; /* a socket; -1 = none */
     char *pad;
     uint64_t published, tried_again;
 };
@@ -129,27 +135,27 @@ static void put_msgpack_text(struct text *out, const char *s, size_t len)
     text_append(out, s, len);
 }
 
+static void put_literal(struct text *out, const char *bytes)
+{
+    text_append(out, bytes, strlen(bytes));
+}
+
 static void put_envelope(struct text *out, const char *room, const char *message)
 {
     text_clear(out);
-    text_append(out,
-                "\x93\xA7"
-                "emitter\x83\xA4"
-                "type\x02\xA4"
-                "data\x92\xA5"
-                "event",
-                32);
+    put_literal(out, "\x93\xA7"
+                     "emitter\x83\xA4"
+                     "type\x02\xA4"
+                     "data\x92\xA5"
+                     "event");
     put_msgpack_text(out, message, strlen(message));
-    text_append(out,
-                "\xA3nsp\xA1/\x83\xA5"
-                "rooms\x91",
-                14);
+    put_literal(out, "\xA3"
+                     "nsp\xA1/\x83\xA5"
+                     "rooms\x91");
     put_msgpack_text(out, room, strlen(room));
-    text_append(out,
-                "\xA6"
-                "except\x90\xA5"
-                "flags\x80",
-                15);
+    put_literal(out, "\xA6"
+                     "except\x90\xA5"
+                     "flags\x80");
 }
 
 static void publish_plainly(struct publisher *p, size_t count)
@@ -177,6 +183,47 @@ static void publish_plainly(struct publisher *p, size_t count)
     p->published += count;
 }
 
+/* One answer: its head, and as many bytes as it says; what follows is kept. */
+static void take_answer(int fd, char *bytes, size_t room, size_t *len)
+{
+    for (;;) {
+        bytes[*len] = '\0';
+        const char *end = strstr(bytes, "\r\n\r\n"), *said = strcasestr(bytes, "content-length:");
+        size_t size = end ? (size_t)(end + 4 - bytes) + (said && said < end ? (size_t)atoi(said + 15) : 0) : 0;
+        if (size && *len >= size) {
+            if (strncmp(bytes, "HTTP/1.1 20", 11) != 0)
+                die("an event was refused");
+            *len -= size;
+            memmove(bytes, bytes + size, *len);
+            return;
+        }
+        ssize_t n = recv(fd, bytes + *len, room - 1 - *len, 0);
+        if (n <= 0)
+            die("the server went away");
+        *len += (size_t)n;
+    }
+}
+
+static void publish_by_http(struct publisher *p, size_t count)
+{
+    scoped_text json = {0}, request = {0};
+    char answer[8192];
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct scope sc;
+        scope_init(&sc, NULL);
+        const char *message = message_of(&sc, p, p->published, &json);
+        text_clear(&request);
+        text_printf(&request, "POST /pub/%s HTTP/1.1\r\nHost: bench\r\nContent-Length: %zu\r\n\r\n%s",
+                    p->operations[p->published % p->count].id, strlen(message), message);
+        if (send(p->http, request.data, request.len, MSG_NOSIGNAL) != (ssize_t)request.len)
+            die("the server went away");
+        take_answer(p->http, answer, sizeof answer, &len);
+        p->published++;
+        scope_done(&sc);
+    }
+}
+
 static void run(struct publisher *p, double rate, uint64_t count)
 {
     uint64_t started = now_ns(), done = 0, latest = 0;
@@ -195,6 +242,8 @@ static void run(struct publisher *p, double rate, uint64_t count)
         size_t batch = due - done < MOST_AT_ONCE ? (size_t)(due - done) : MOST_AT_ONCE;
         if (p->redis)
             publish_by_script(p, batch);
+        else if (p->http >= 0)
+            publish_by_http(p, batch);
         else
             publish_plainly(p, batch);
         done += batch;
@@ -203,6 +252,17 @@ static void run(struct publisher *p, double rate, uint64_t count)
            (unsigned long long)count, (unsigned long long)p->published, (double)(now_ns() - started) / 1e9,
            (double)latest / 1e6, (unsigned long long)p->tried_again);
     fflush(stdout);
+}
+
+static void connect_http(struct publisher *p, int port)
+{
+    int on = 1;
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+    p->http = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(p->http, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(p->http, (struct sockaddr *)&to, sizeof to) != 0)
+        die("the server is not there");
 }
 
 static void connect_redis(struct publisher *p, const char *how)
@@ -225,15 +285,18 @@ static void connect_redis(struct publisher *p, const char *how)
 
 int main(int argc, char **argv)
 {
-    struct publisher p = {0};
+    struct publisher p = {.http = -1};
     char line[256];
     if (argc < 4)
-        die("publish FILE script|plain|socketio PAD_BYTES");
+        die("publish FILE script|plain|socketio|http PAD_BYTES [PORT]");
     size_t pad = (size_t)atoi(argv[3]);
     p.pad = must_calloc(1, (pad < MOST_PAD ? pad : MOST_PAD) + 1);
     memset(p.pad, 'x', pad < MOST_PAD ? pad : MOST_PAD);
     read_operations(&p, argv[1]);
-    connect_redis(&p, argv[2]);
+    if (strcmp(argv[2], "http") == 0 && argc > 4)
+        connect_http(&p, atoi(argv[4]));
+    else
+        connect_redis(&p, argv[2]);
     while (fgets(line, sizeof line, stdin)) {
         double rate;
         unsigned long long count;

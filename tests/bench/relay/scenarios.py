@@ -20,7 +20,7 @@ class Run:
             self.empty_kib = memory_kib(contender.pids())
             lines = [contender.line(i % channels, operations[i % channels], self.world.users[i % users]) for i in range(clients)]
             self.load = Load(self.world.folder, lines, contender.engineio)
-            self.publisher = Publisher(self.world.folder, contender.how, operations, self.redis.url, pad)
+            self.publisher = Publisher(self.world.folder, contender.how, operations, self.redis.url, pad, contender.port)
         except BaseException:
             self.close()
             raise
