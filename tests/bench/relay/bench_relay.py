@@ -20,26 +20,40 @@ from world import World
 RESULTS = os.path.join(ROOT, "build/bench-relay.jsonl")
 BASE = "epoll"
 # By scenario: figure, heading, digits.
+STREAM = [("delivered_per_s", "delivered/s", 0), ("cores", "cores", 3), ("per_cpu_s", "per CPU s", 0), ("p50_ms", "p50 ms", 3), ("p99_ms", "p99 ms", 2), ("max_ms", "max ms", 1),
+          ("lost", "lost", 0), ("twice", "twice", 0), ("late", "late", 0)]
+SLOW = [("p99_ms", "others' p99 ms", 2), ("p99_without_ms", "without", 2), ("p99_times", "times", 2), ("lost", "lost", 0)]
+WHOLE = [("lost_after_resume", "lost after resume", 0), ("slow_twice", "twice", 0)]
 COLUMNS = {
-    "A": [("delivered_per_s", "delivered/s", 0), ("cores", "cores", 3), ("per_cpu_s", "per CPU s", 0), ("p50_ms", "p50 ms", 2), ("p99_ms", "p99 ms", 2),
-          ("max_ms", "max ms", 1), ("lost", "lost", 0), ("twice", "twice", 0), ("late", "late", 0)],
-    "B": [("delivered_per_s", "delivered/s", 0), ("cores", "cores", 3), ("per_cpu_s", "per CPU s", 0), ("p50_ms", "p50 ms", 3), ("p99_ms", "p99 ms", 2),
-          ("max_ms", "max ms", 1), ("lost", "lost", 0), ("twice", "twice", 0), ("late", "late", 0), ("connects_per_s", "connects/s", 0)],
+    "A": STREAM,
+    "L": [("held_per_s", "held/s", 0), ("cores", "cores", 2), ("client_cores", "client", 2), ("per_cpu_s", "per CPU s", 0), ("p50_ms", "p50 ms", 2), ("p99_ms", "p99 ms", 1),
+          ("next_per_s", "next step gave/s", 0)],
+    "B": [*STREAM, ("connects_per_s", "connects/s", 0)],
     "C": [("opened", "opened", 0), ("closed", "closed", 0), ("kib_each", "KiB each", 2), ("idle_percent", "idle CPU %", 2), ("connects_per_s", "connects/s", 0)],
+    "D": [*SLOW, ("user_kib", "own KiB", 0), ("kernel_kib", "kernel KiB", 0), ("slow_kib", "both", 0), ("cut_ms", "cut after ms", 0), *WHOLE],
+    "M": [*SLOW, ("user_mib", "own MiB", 1), ("kernel_mib", "kernel MiB", 1), ("kib_each", "KiB each", 0), ("slow_cut", "cut", 0), ("cut_ms", "cut after ms", 0), *WHOLE],
+    "E": [("cores", "cores", 3), ("p50_ms", "p50 ms", 2), ("p99_ms", "p99 ms", 2), ("lost", "lost", 0), ("twice", "twice", 0), ("late", "late", 0),
+          ("restart_lost", "restart: lost", 0), ("restart_twice", "twice", 0), ("restart_late", "late", 0), ("restart_closed", "closed", 0), ("longest_ms", "longest ms", 0)],
+    "F": [("ready", "ready", 0), ("connects_per_s", "connects/s", 0), ("p50_ms", "p50 ms", 1), ("p99_ms", "p99 ms", 1), ("cores", "cores", 2), ("server_us", "CPU µs each", 0),
+          ("lost", "lost", 0), ("twice", "twice", 0)],
 }
 RATIOS = ("cores", "per_cpu_s", "p50_ms")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description="The relay beside its peers")
-    parser.add_argument("--scenarios", default="A,B,C", help="some of " + ",".join(scenarios.ALL))
+    parser.add_argument("--scenarios", default="A,B,C", help="some of " + ",".join(scenarios.ALL) + ", or all")
     parser.add_argument("--peers", default="opstream,epoll", help="some of " + ",".join(contenders.ALL) + ", or all")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="of publishing in a run")
     parser.add_argument("--idle", type=int, default=60, help="seconds of C")
+    parser.add_argument("--ladder", default="200,400,600,800,1000,1200,1400,1600,2000", help="events a second of L, one after another")
+    parser.add_argument("--verbose", action="store_true", help="each step of L")
     parser.add_argument("--bin", action="append", metavar="FOLDER", help="programs to be measured in place of build/bin; given twice, both, in turn")
     parser.add_argument("--out", default=RESULTS, help="lines of JSON are added there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.ladder = [int(rate) for rate in options.ladder.split(",")]
+    return options
 
 
 def with_services():
@@ -81,20 +95,29 @@ def chosen(world, options):
     return found
 
 
+def cell(values, digits):
+    """Median, and from where to where."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return "–"
+    middle, least, most = (f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return middle if least == most else f"{middle} ({least}–{most})"
+
+
+def ratio(runs, base, figure):
+    """To the yardstick in the same turn."""
+    by_turn = {run["turn"]: run for run in base}
+    pairs = [run[figure] / by_turn[run["turn"]][figure] for run in runs if run["turn"] in by_turn and by_turn[run["turn"]][figure]]
+    return f"{statistics.median(pairs):.2f}" if pairs else "–"
+
+
 def show(letter, results):
-    columns = COLUMNS[letter]
-    base = results.get(BASE)
-    rows = [["", *(heading for _, heading, _ in columns), *(f"{heading} / {BASE}" for name, heading, _ in columns if name in RATIOS and base)]]
+    columns, base = COLUMNS[letter], results.get(BASE, [])
+    against = [figure for figure in (name for name, _, _ in columns) if figure in RATIOS] if base and len(results) > 1 else []
+    headings = {name: heading for name, heading, _ in columns}
+    rows = [["", *(heading for _, heading, _ in columns), *(f"{headings[figure]} / {BASE}" for figure in against)]]
     for name, runs in results.items():
-        row = [name]
-        for figure, _, digits in columns:
-            values = [run[figure] for run in runs]
-            middle = f"{statistics.median(values):,.{digits}f}"
-            row.append(middle if len(values) == 1 or min(values) == max(values) else f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})")
-        for figure in [figure for figure, _, _ in columns if figure in RATIOS and base]:
-            pairs = [run[figure] / other[figure] for run, other in zip(runs, base) if other[figure]]
-            row.append(f"{statistics.median(pairs):.2f}" if pairs else "–")
-        rows.append(row)
+        rows.append([name, *(cell([run.get(figure) for run in runs], digits) for figure, _, digits in columns), *(ratio(runs, base, figure) for figure in against)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     print(f"\n{letter}: {scenarios.ALL[letter].__doc__}")
     for row in rows:
@@ -104,7 +127,7 @@ def show(letter, results):
 
 def main():
     options = arguments()
-    letters = options.scenarios.split(",")
+    letters = list(scenarios.ALL) if options.scenarios == "all" else options.scenarios.split(",")
     unknown = [letter for letter in letters if letter not in scenarios.ALL]
     if unknown:
         sys.exit(f"bench-relay: --scenarios names {', '.join(unknown)}; there are {', '.join(scenarios.ALL)}")
@@ -127,9 +150,10 @@ def main():
                         except Failed as problem:
                             print(f"  {letter} {contender.name}: {problem}", flush=True)
                             continue
+                        run["turn"] = turn
                         results.setdefault(contender.name, []).append(run)
                         with open(options.out, "a", encoding="utf-8") as file:
-                            file.write(json.dumps({"run": started, "scenario": letter, "turn": turn, "who": contender.name, "load": load, **run}) + "\n")
+                            file.write(json.dumps({"run": started, "scenario": letter, "who": contender.name, "load": load, **run}) + "\n")
                 show(letter, results)
         finally:
             world.close()
