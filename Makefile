@@ -115,15 +115,15 @@ format: ## reformat the C sources
 
 .PHONY: bench bench-queue bench-relay build-bench-relay fuzz chaos chaos-short
 bench: setup ## measurements that a person runs
-	@$(QUIET_MAKE) all $(BENCH)
+	@$(QUIET_MAKE) all $(BENCH) $(RELAY_BENCH)
 	@scripts/bench.sh
 bench-queue: setup ## the worker beside BullMQ, Sidekiq, asynq, River and Celery (BENCH_PEERS=bullmq,asynq chooses)
 	@$(QUIET_MAKE) all
 	@OPSTREAM_RUN_DIR=build/bench-queue BENCH_PARTS=queue BENCH_PEERS=$${BENCH_PEERS:-all} scripts/bench.sh
 build-bench-relay: all $(RELAY_BENCH)
-bench-relay: setup ## the relay beside a bare epoll relay and others (FULL=1: all of it)
+bench-relay: setup ## the relay beside a bare epoll relay and others (FULL=1: all of it, RELAY_ARGS=)
 	@$(QUIET_MAKE) build-bench-relay
-	@/usr/bin/python3 tests/bench/relay/bench_relay.py $(BENCH_ARGS)
+	@/usr/bin/python3 tests/bench/relay/bench_relay.py $(if $(FULL),--full) $(RELAY_ARGS)
 fuzz: setup ## a short run of every fuzzer
 	@scripts/fuzz.sh
 chaos: setup ## walk all fault points, then 1,000 random kills under load (SEED= KILLS= MINUTES= PART= FAULTS= POINTS= ROUND=)

@@ -1,6 +1,7 @@
 """The relay beside its peers: `make bench-relay`, or
 
     python3 tests/bench/relay/bench_relay.py [--scenarios A,B,C] [--peers opstream,epoll] [--repeat 3] [--idle 60] [--bin FOLDER]
+    python3 tests/bench/relay/bench_relay.py --full
 
 Contenders take turns, so that each ratio compares what ran side by side. docs/benchmarks.md says what is measured."""
 import argparse
@@ -37,21 +38,25 @@ COLUMNS = {
     "F": [("ready", "ready", 0), ("connects_per_s", "connects/s", 0), ("p50_ms", "p50 ms", 1), ("p99_ms", "p99 ms", 1), ("cores", "cores", 2), ("server_us", "CPU µs each", 0),
           ("lost", "lost", 0), ("twice", "twice", 0)],
 }
+REPEATED = "ABF"  # of all of it; the others take long, or are right or wrong
 RATIOS = ("cores", "per_cpu_s", "p50_ms")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description="The relay beside its peers")
-    parser.add_argument("--scenarios", default="A,B,C", help="some of " + ",".join(scenarios.ALL) + ", or all")
+    parser.add_argument("--full", action="store_true", help="all scenarios and peers, A, B and F three times, C for a minute: half an hour")
+    parser.add_argument("--scenarios", default="A,L,B,C,D,M,E,F", help="some of " + ",".join(scenarios.ALL) + ", or all")
     parser.add_argument("--peers", default="opstream,epoll", help="some of " + ",".join(contenders.ALL) + ", or all")
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=1, help="turns; figures are medians")
     parser.add_argument("--seconds", type=int, default=5, help="of publishing in a run")
-    parser.add_argument("--idle", type=int, default=60, help="seconds of C")
-    parser.add_argument("--ladder", default="200,400,600,800,1000,1200,1400,1600,2000", help="events a second of L, one after another")
+    parser.add_argument("--idle", type=int, default=20, help="seconds of C")
+    parser.add_argument("--ladder", default="200,400,800,1200,1600,2000", help="events a second of L, one after another")
     parser.add_argument("--verbose", action="store_true", help="each step of L")
     parser.add_argument("--bin", action="append", metavar="FOLDER", help="programs to be measured in place of build/bin; given twice, both, in turn")
     parser.add_argument("--out", default=RESULTS, help="lines of JSON are added there")
     options = parser.parse_args()
+    if options.full:
+        options.scenarios, options.peers, options.repeat, options.idle = "all", "all", 3, 60
     options.ladder = [int(rate) for rate in options.ladder.split(",")]
     return options
 
@@ -137,12 +142,12 @@ def main():
     started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     print(f"bench-relay: {started}, load average {os.getloadavg()[0]:.2f}, servers on core {CORES[0]}, all else on core {CORES[-1]}", flush=True)
     with tempfile.TemporaryDirectory(prefix="opstream-bench-relay-") as folder:
-        world = World(folder, (options.bin or [os.path.join(ROOT, "build/bin")])[0])
+        world = World(folder, options.bin or [os.path.join(ROOT, "build/bin")])
         try:
             who = chosen(world, options)
             for letter in letters:
                 results = {}
-                for turn in range(options.repeat):
+                for turn in range(1 if options.full and letter not in REPEATED else options.repeat):
                     for contender in who:
                         load = os.getloadavg()[0]
                         try:
