@@ -63,9 +63,9 @@ class Contender:
     def path(self, operation):
         return "/ws/operations/" + operation.uuid
 
-    def line(self, channel, operation, user, suffix=""):
+    def line(self, channel, operation, user):
         """A connection as the load client reads it."""
-        return f"{self.port} {channel} {self.path(operation)}{suffix} -"
+        return f"{self.port} {channel} {self.path(operation)} -"
 
     def start(self, redis, core=None, **settings):
         self.port = free_port()
@@ -103,8 +103,8 @@ class Opstream(Contender):
         return self.world.env(redis, API_PORT=str(self.port), RATE_LIMITS="off", WS_MAX_CONNECTIONS_PER_USER="20", WS_MAX_CONNECTIONS_PER_OPERATION="20000",
                               WS_MAX_TOTAL_CONNECTIONS="10000", **settings)
 
-    def line(self, channel, operation, user, suffix=""):
-        return f"{self.port} {channel} {self.path(operation)}{suffix} {user.token}"
+    def line(self, channel, operation, user):
+        return f"{self.port} {channel} {self.path(operation)} {user.token}"
 
 
 class Epoll(Contender):

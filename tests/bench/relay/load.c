@@ -229,6 +229,21 @@ static void do_report(const struct load *l)
                                            (double)used.ru_stime.tv_sec + (double)used.ru_stime.tv_usec / 1e6);
 }
 
+static void do_follow(const struct load *l, const char *words)
+{
+    size_t first = 0, count = 0, from = 0;
+    if (sscanf(words, "%zu %zu %zu", &first, &count, &from) != 3 || from >= l->count)
+        die("follow FIRST COUNT FROM");
+    struct range r = range_of(l, first, count);
+    const struct conn *leader = &l->conns[from];
+    for (struct conn *c = r.first; c < r.end; c++) {
+        sequence_begin(&c->seen, leader->seen.last + 1);
+        memcpy(c->id, leader->id, sizeof c->id);
+        c->id_len = leader->id_len;
+    }
+    printf("{}\n");
+}
+
 static void do_turn(struct load *l, double seconds)
 {
     uint64_t deadline = load_now() + (uint64_t)(seconds * 1e9);
@@ -277,6 +292,8 @@ static void obey(struct load *l, char *line)
         do_drain(l, words);
     } else if (strcmp(command, "lost") == 0) {
         do_lost(l, words);
+    } else if (strcmp(command, "follow") == 0) {
+        do_follow(l, words);
     } else if (strcmp(command, "ports") == 0) {
         do_ports(l, words);
     } else if (strcmp(command, "turn") == 0) {

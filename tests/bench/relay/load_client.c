@@ -118,19 +118,14 @@ static void send_frame(const struct conn *c, int opcode, const char *payload, si
 static void send_head(struct load *l, struct conn *c)
 {
     char head[HEAD_BYTES], last_id[80] = "", token[HEAD_BYTES - 2048] = "";
-    int path_len = (int)strlen(c->path);
-    if (c->id_len) {
-        const char *before = strstr(c->path, "last_id="); /* it stands last */
-        path_len = before ? (int)(before - c->path) - 1 : path_len;
-        snprintf(last_id, sizeof last_id, "%clast_id=%.*s", memchr(c->path, '?', (size_t)path_len) ? '&' : '?',
-                 c->id_len, c->id);
-    }
+    if (c->id_len)
+        snprintf(last_id, sizeof last_id, "%clast_id=%.*s", strchr(c->path, '?') ? '&' : '?', c->id_len, c->id);
     if (strcmp(c->token, "-") != 0)
         snprintf(token, sizeof token, "Sec-WebSocket-Protocol: access_token.%s\r\n", c->token);
     int len = snprintf(head, sizeof head,
-                       "GET %.*s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                       "GET %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                        "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-                       path_len, c->path, last_id, c->port, key, token);
+                       c->path, last_id, c->port, key, token);
     c->state = CONN_SHAKING;
     watch(l, c, EPOLL_CTL_MOD, EPOLLIN);
     send_all(c, head, (size_t)len);

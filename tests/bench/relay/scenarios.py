@@ -17,7 +17,7 @@ FIGURES = ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms", "late", "twice", "
 class Run:
     """A contender (or two instances of it) with clients and a publisher, for one scenario."""
 
-    def __init__(self, contender, channels, clients, users, pad=0, instances=1, redis=None, suffix=None, **settings):
+    def __init__(self, contender, channels, clients, users, pad=0, instances=1, redis=None, **settings):
         self.world, self.contender = contender.world, contender
         self.instances = [contender, *(copy.copy(contender) for _ in range(instances - 1))]
         self.redis = redis or self.world.redis
@@ -30,7 +30,7 @@ class Run:
             self.empty_kib = self.memory_kib()
             lines = [self.instances[i % instances].line(i % channels if instances == 1 else i // instances % channels,
                                                         operations[(i if instances == 1 else i // instances) % channels],
-                                                        self.world.users[i % users], suffix(i) if suffix else "") for i in range(clients)]
+                                                        self.world.users[i % users]) for i in range(clients)]
             self.load = Load(self.world.folder, lines, contender.engineio)
             self.publisher = Publisher(self.world.folder, contender.how, operations, self.redis.url, pad, contender.port)
         except BaseException:
@@ -174,60 +174,52 @@ class Watch:
         self.thread.join()
 
 
-def made_whole(run, first, count, events):
+def made_whole(run, count):
     """Readers that were cut come again with the last id that they have: what they lack after that, and what came twice."""
+    if not run.contender.has_history:
+        return {"lost_after_resume": None, "slow_twice": None}
     run.load.ask("buffer", 0)
-    run.load.ask("read", first, count)
+    run.load.ask("read", 0, count)
     run.load.ask("turn", 0.5)
-    run.load.ask("close", first, count, "hard")  # those that were not cut
-    run.open_all(first=first, count=count, seconds=60)
-    run.load.ask("drain", run.publisher.total, 1, 20)
-    lost = run.load.ask("lost", run.publisher.total, 1, first, count)
+    run.load.ask("close", 0, count, "hard")  # those that were not cut
+    run.open_all(count=count, seconds=60)
+    run.load.ask("drain", run.publisher.total, 1, 30)
+    lost = run.load.ask("lost", run.publisher.total, 1, 0, count)
     report = run.load.ask("report")
-    return {"lost_after_resume": lost["lost"], "not_whole": lost["connections"], "slow_twice": report["apart_twice"], "slow_truncated": report["truncated"],
-            "slow_events": events}
+    return {"lost_after_resume": lost["lost"], "not_whole": lost["connections"], "slow_twice": report["apart_twice"], "slow_truncated": report["truncated"]}
 
 
-def scenario_d(contender, options):
-    """100 connections on one operation, 200 events of 4 KiB a second; one stops reading."""
-    with Run(contender, 1, 100, 50, PAGE_BYTES, suffix=lambda i: "?last_id=0" if i == 0 and contender.has_history else "") as run:
+def stopped(contender, options, slow, others, users, rate, seconds):
+    """`slow` readers join the others, have what comes for a second, then stop reading."""
+    with Run(contender, 1, slow + others, users, PAGE_BYTES) as run:
+        run.open_all(first=slow, count=others)
+        run.publisher.run(rate, rate * WARM_SECONDS)
+        without = run.stream(rate, options.seconds)
+        run.load.ask("follow", 0, slow, slow)
         run.load.ask("buffer", SMALL_BUFFER)
-        run.open_all(count=1)
-        run.load.ask("buffer", 0)
-        run.open_all(first=1, count=99)
-        run.publisher.run(200, 200 * WARM_SECONDS)
-        without = run.stream(200, options.seconds)
-        watch = Watch(run, run.load.ask("ports", 0, 1))
-        run.load.ask("stop", 0, 1)
-        beside = run.stream(200, 4.5)
+        run.open_all(count=slow)
+        run.publisher.run(rate, rate * WARM_SECONDS)
+        run.load.ask("drain", run.publisher.total, 1, 30)
+        watch = Watch(run, run.load.ask("ports", 0, slow))
+        run.load.ask("stop", 0, slow)
+        beside = run.stream(rate, seconds)
         if contender.has_history:
             run.load.ask("turn", 6)
         watch.end()
         cut = run.load.ask("report")
-        whole = made_whole(run, 0, 1, 900) if contender.has_history else {"lost_after_resume": None, "slow_twice": None}
         return {"p99_ms": beside["p99_ms"], "p99_without_ms": without["p99_ms"], "p99_times": beside["p99_ms"] / without["p99_ms"], "p50_ms": beside["p50_ms"],
-                "lost": without["lost"] + beside["lost"], "user_kib": watch.user_kib, "kernel_kib": watch.kernel_kib, "slow_kib": watch.user_kib + watch.kernel_kib,
-                "cut_ms": cut["cut_max_ms"] if cut["slow_cut"] else None, **whole}
+                "lost": without["lost"] + beside["lost"], "user_kib": watch.user_kib, "kernel_kib": watch.kernel_kib, "slow_kib": (watch.user_kib + watch.kernel_kib) / slow,
+                "slow_cut": cut["slow_cut"], "cut_ms": cut["cut_max_ms"] if cut["slow_cut"] else None, **made_whole(run, slow)}
+
+
+def scenario_d(contender, options):
+    """100 connections on one operation, 200 events of 4 KiB a second; one stops reading."""
+    return stopped(contender, options, 1, 99, 50, 200, 4)
 
 
 def scenario_m(contender, options):
     """1,200 connections on one operation, 50 events of 4 KiB a second; 1,000 stop reading."""
-    with Run(contender, 1, 1200, 120, PAGE_BYTES) as run:
-        run.load.ask("buffer", SMALL_BUFFER)
-        run.open_all(count=1000)
-        run.load.ask("buffer", 0)
-        run.open_all(first=1000, count=200)
-        run.publisher.run(50, 50 * WARM_SECONDS)
-        without = run.stream(50, options.seconds)
-        watch = Watch(run, run.load.ask("ports", 0, 1000))
-        run.load.ask("stop", 0, 1000)
-        beside = run.stream(50, 10)
-        watch.end()
-        cut = run.load.ask("report")
-        whole = made_whole(run, 0, 1000, 500) if contender.has_history else {"lost_after_resume": None, "slow_twice": None}
-        return {"p99_ms": beside["p99_ms"], "p99_without_ms": without["p99_ms"], "p99_times": beside["p99_ms"] / without["p99_ms"], "lost": beside["lost"] + without["lost"],
-                "user_mib": watch.user_kib / 1024, "kernel_mib": watch.kernel_kib / 1024, "kib_each": (watch.user_kib + watch.kernel_kib) / 1000,
-                "slow_cut": cut["slow_cut"], "cut_ms": cut["cut_max_ms"], **whole}
+    return stopped(contender, options, 1000, 200, 120, 50, 10)
 
 
 def scenario_e(contender, options):
