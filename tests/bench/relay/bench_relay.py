@@ -50,10 +50,11 @@ def arguments():
     parser.add_argument("--peers", default="opstream,epoll", help="some of " + ",".join(contenders.ALL) + ", or all")
     parser.add_argument("--repeat", type=int, default=1, help="turns; figures are medians")
     parser.add_argument("--seconds", type=int, default=5, help="of publishing in a run")
-    parser.add_argument("--idle", type=int, default=20, help="seconds of C")
-    parser.add_argument("--ladder", default="200,400,800,1200,1600,2000", help="events a second of L, one after another")
+    parser.add_argument("--idle", type=int, default=35, help="seconds of C")
+    parser.add_argument("--ladder", default="200,300,400,600,800,1000,1200,1600,2000", help="events a second of L, one after another")
     parser.add_argument("--verbose", action="store_true", help="each step of L")
     parser.add_argument("--bin", action="append", metavar="FOLDER", help="programs to be measured in place of build/bin; given twice, both, in turn")
+    parser.add_argument("--set", action="append", metavar="NAME=VALUE", default=[], help="a setting of Opstream's API")
     parser.add_argument("--out", default=RESULTS, help="lines of JSON are added there")
     options = parser.parse_args()
     if options.full:
@@ -144,6 +145,7 @@ def main():
     print(f"bench-relay: {started}, load average {os.getloadavg()[0]:.2f}, servers on core {CORES[0]}, all else on core {CORES[-1]}", flush=True)
     with tempfile.TemporaryDirectory(prefix="opstream-bench-relay-") as folder:
         world = World(folder, options.bin or [os.path.join(ROOT, "build/bin")])
+        world.settings = dict(setting.split("=", 1) for setting in options.set)
         try:
             who = chosen(world, options)
             for letter in letters:

@@ -101,7 +101,7 @@ class Opstream(Contender):
 
     def env(self, redis, **settings):
         return self.world.env(redis, API_PORT=str(self.port), RATE_LIMITS="off", WS_MAX_CONNECTIONS_PER_USER="20", WS_MAX_CONNECTIONS_PER_OPERATION="20000",
-                              WS_MAX_TOTAL_CONNECTIONS="10000", **settings)
+                              WS_MAX_TOTAL_CONNECTIONS="10000", **{**self.world.settings, **settings})
 
     def line(self, channel, operation, user):
         return f"{self.port} {channel} {self.path(operation)} {user.token}"

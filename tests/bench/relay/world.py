@@ -67,6 +67,7 @@ class World:
         self.folder, self.programs = folder, programs[0]
         self.database_url = os.environ["DATABASE_URL"]
         self.redis = Redis(folder)
+        self.settings = {}  # of Opstream's API, for all runs
         self.key = secrets.token_hex(32)
         for each in programs:
             done = subprocess.run([os.path.join(each, "opstream-api"), "--migrate"], env=self.env(self.redis), capture_output=True, text=True, check=False)

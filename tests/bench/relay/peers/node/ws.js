@@ -12,7 +12,7 @@ redis.on("messageBuffer", (channel, message) => {
 
 const server = new WebSocketServer({ host: "127.0.0.1", port, backlog: 4096, perMessageDeflate: false, maxPayload: 65536 });
 server.on("connection", (socket, request) => {
-  const channel = "operation:" + request.url.split("/").pop();
+  const channel = "operation:" + request.url.split("?")[0].split("/").pop();
   let sockets = channels.get(channel);
   if (!sockets) {
     channels.set(channel, (sockets = new Set()));
