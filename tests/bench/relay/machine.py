@@ -9,7 +9,6 @@ import time
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 TOOLS = os.path.join(ROOT, "build/plain/tests/bench/relay")
 TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 CORES = sorted(os.sched_getaffinity(0)) if "BENCH_CORES" not in os.environ else [int(core) for core in os.environ["BENCH_CORES"].split(",")]
 
 
@@ -61,15 +60,6 @@ def memory_kib(pids):
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
     return total
-
-
-def kernel_tcp_kib():
-    """What all TCP sockets of the machine hold in the kernel."""
-    for line in read("/proc/net/sockstat").splitlines():
-        if line.startswith("TCP:"):
-            words = line.split()
-            return int(words[words.index("mem") + 1]) * PAGE // 1024
-    return 0
 
 
 def start(argv, env, log, core=None, **more):
