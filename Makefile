@@ -24,11 +24,13 @@ API      := $(filter-out $(BUILD)/api/main.o,$(call objects,api))
 WORKER   := $(filter-out $(BUILD)/worker/main.o,$(call objects,worker))
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 STORE    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/store/test_*.c))
-SUPPORT  := $(call objects,tests/support)
+LOAD_PARTS := $(addprefix $(BUILD)/tests/bench/relay/,load_client.o load_figures.o load_frames.o)
+SUPPORT  := $(call objects,tests/support) $(LOAD_PARTS)
 TOOLS    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/tools/*.c))
 BENCH    := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 GENERATED := build/queries.h build/migrations.h build/web_files.def
 WEB_FILES := $(sort $(shell find api/web api/clients -type f ! -name '*.md' 2>/dev/null))
+RELAY_BENCH := $(addprefix $(BUILD)/tests/bench/relay/,load publish peers/epoll)
 
 .PHONY: all
 all: $(BIN)/opstream-api $(BIN)/opstream-worker ## build both programs
@@ -70,6 +72,8 @@ TEST_LIBS := $(BUILD)/libapi.a $(BUILD)/libworker.a $(BUILD)/libsupport.a $(BUIL
 $(UNIT) $(STORE) $(BENCH): %: %.o $(TEST_LIBS)
 	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(TEST_LIBS) -Wl,--end-group -lcmocka $(LIBS_API) $(LIBS_WORKER) $(LIBS_COMMON)
 $(TOOLS): %: %.o $(BUILD)/libcommon.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_COMMON)
+$(RELAY_BENCH): %: %.o $(LOAD_PARTS) $(BUILD)/libcommon.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_COMMON)
 
 # Where what is built is not the point: without the commands, on all cores unless -j says otherwise.
@@ -115,13 +119,17 @@ check-model: setup ## the model of the protocol, by spin (under a minute)
 format: ## reformat the C sources
 	@find api common sql tests worker -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' | xargs clang-format -i
 
-.PHONY: bench bench-queue fuzz chaos chaos-short
+.PHONY: bench bench-queue bench-relay build-bench-relay fuzz chaos chaos-short
 bench: setup ## measurements that a person runs
-	@$(QUIET_MAKE) all $(BENCH)
+	@$(QUIET_MAKE) all $(BENCH) $(RELAY_BENCH)
 	@scripts/bench.sh
 bench-queue: setup ## the worker beside BullMQ, Sidekiq, asynq, River and Celery (BENCH_PEERS=bullmq,asynq chooses)
 	@$(QUIET_MAKE) all
 	@OPSTREAM_RUN_DIR=build/bench-queue BENCH_PARTS=queue BENCH_PEERS=$${BENCH_PEERS:-all} scripts/bench.sh
+build-bench-relay: all $(RELAY_BENCH)
+bench-relay: setup ## the relay beside a bare epoll relay and others (FULL=1: all of it, RELAY_ARGS=)
+	@$(QUIET_MAKE) build-bench-relay
+	@/usr/bin/python3 tests/bench/relay/bench_relay.py $(if $(FULL),--full) $(RELAY_ARGS)
 fuzz: setup ## a short run of every fuzzer
 	@scripts/fuzz.sh
 chaos: setup ## walk all fault points, then 1,000 random kills under load (SEED= KILLS= MINUTES= PART= FAULTS= POINTS= ROUND=)
