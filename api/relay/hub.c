@@ -110,6 +110,7 @@ static void on_up(void *context)
     struct hub *hub = context;
     hub->is_subscribed = true;
     channels_up(&hub->channels);
+    access_up(hub);
 }
 
 static void suspend_listeners(struct table_node *node, void *unused)
@@ -160,6 +161,8 @@ static void measure(const struct frame *f, int deliveries)
 static void on_message(void *context, const char *name, const char *bytes, size_t len)
 {
     struct hub *hub = context;
+    if (access_message(hub, name, bytes, len))
+        return;
     struct channel *channel = channel_find(&hub->channels, name);
     struct frame *f = channel && channel->first ? frame_event(bytes, len, NULL) : NULL;
     if (!f)
@@ -222,6 +225,7 @@ static void on_tick(uv_timer_t *tick)
     struct hub *hub = tick->data;
     int64_t now = clock_monotonic_ms();
     wheel_advance(&hub->wheel, now, client_timer, hub);
+    access_tick(hub, now);
     if (now >= hub->next_second_ms) {
         hub->next_second_ms = now + 1000;
         each_second(hub, now);
@@ -258,6 +262,7 @@ enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct 
     hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
     wheel_init(&hub->wheel, now);
     hub->tick.data = hub->check.data = hub;
+    access_start(hub);
     if (uv_timer_init(loop, &hub->tick) != 0 || uv_check_init(loop, &hub->check) != 0)
         return fail(sc, STATUS_INTERNAL, "the relay's loop takes no timer");
     uv_timer_start(&hub->tick, on_tick, WHEEL_TICK_MS, WHEEL_TICK_MS);
@@ -314,6 +319,7 @@ static void free_counter(struct table_node *node, void *context)
 void hub_done(struct hub *hub)
 {
     subscriber_free(hub->subscriber);
+    access_done(hub);
     lookup_free(hub->scans);
     lookup_free(hub->lookup);
     channels_done(&hub->channels);

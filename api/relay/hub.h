@@ -24,6 +24,7 @@ enum client_state {
 };
 
 struct scan;
+struct access_rounds;
 
 struct open_answer {
     enum status status;
@@ -31,6 +32,7 @@ struct open_answer {
     int64_t user_id, api_key_id, expires_at; /* api_key_id 0 = it came with a signed token */
     bool is_superuser, is_registered, has_position;
     struct event_id position;
+    char collection_id[37]; /* of the operation; "" = none */
 };
 struct client {
     struct hub *hub;
@@ -66,6 +68,10 @@ struct client {
     struct text message; /* of several fragments */
     size_t message_bytes;
     struct scan *scan;
+    unsigned access_round; /* in which its rights were looked at */
+    bool needs_look;       /* they may have changed */
+    bool is_refreshing;
+    int64_t next_refresh_ms;
 };
 
 struct counter {
@@ -93,6 +99,7 @@ struct hub {
     int64_t next_second_ms, next_renew_ms;
     bool is_draining, is_stopping, has_failed_pages;
     _Atomic bool is_subscribed;
+    struct access_rounds *access;
 };
 
 /* relay.c: the wire. Nothing is written while it is busy. */
@@ -153,6 +160,23 @@ void client_opened(struct client *c, const struct open_answer *a);
 /* `state` may be NULL. The page's frames are the caller's. */
 void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page,
                   struct frame *state);
+
+/* access.c: who loses the right to be here is let go (1008) as soon as that is announced, by looking at all connections
+ * concerned at once, and within 30 s where nobody announced it. */
+void access_start(struct hub *hub);
+void access_done(struct hub *hub);
+/* The subscription is there (again): asks for the announcements, and looks at everyone, as some may have been missed.
+ */
+void access_up(struct hub *hub);
+/* True when the message was an announcement. */
+bool access_message(struct hub *hub, const char *channel, const char *bytes, size_t len);
+void access_tick(struct hub *hub, int64_t now_ms);
+unsigned access_round(const struct hub *hub);
+/* It is open: whatever was announced since its rights were looked at is looked at now. */
+void access_opened(struct client *c);
+
+/* refresh.c: {"type":"refresh","token":…} lengthens the life of a connection. */
+void refresh_message(struct client *c, const char *token);
 
 /* scan.c: /ws/scan/{id} */
 void scan_message(struct client *c, const char *json, size_t len);

@@ -50,6 +50,8 @@ static enum status find_operation(struct scope *sc, struct lookup_tools *tools, 
         return fail(sc, STATUS_NOT_FOUND, "Operation '%s' not found", uuid);
     if (!db_bool(rows, 0, "may_see"))
         return fail(sc, STATUS_FORBIDDEN, "You don't have access to this operation");
+    if (db_bool(rows, 0, "is_deleted"))
+        return fail(sc, STATUS_FORBIDDEN, "The collection of this operation was deleted");
     *out = rows;
     rows = NULL;
     return STATUS_OK;
@@ -66,12 +68,21 @@ static enum status check_scan(struct scope *sc, struct lookup_tools *tools, cons
     return is_own ? STATUS_OK : fail(sc, STATUS_NOT_FOUND, "Scan '%s' not found", scan_id);
 }
 
+static void keep_collection(struct open_answer *answer, const char *uuid)
+{
+    snprintf(answer->collection_id, sizeof answer->collection_id, "%s", uuid ? uuid : "");
+}
+
 static enum status check_access(struct scope *sc, struct open_job *j, struct lookup_tools *tools)
 {
     scoped(PGresult) *rows = NULL;
+    enum status s;
     switch (j->kind) {
     case WS_OPERATION:
-        return find_operation(sc, tools, j->target, j->answer.user_id, &rows);
+        s = find_operation(sc, tools, j->target, j->answer.user_id, &rows);
+        if (s == STATUS_OK)
+            keep_collection(&j->answer, db_text(rows, 0, "collection_uuid"));
+        return s;
     case WS_DIRECTORY_SCAN:
         return check_scan(sc, tools, j->target, j->answer.user_id);
     case WS_OPERATIONS:
@@ -160,6 +171,7 @@ bool lookup_open(struct client *c)
         .token = c->head.token ? must_strdup(c->head.token) : NULL,
         .answer = {.status = STATUS_UNAVAILABLE},
     };
+    c->access_round = access_round(c->hub);
     memcpy(j->target, c->target, sizeof j->target);
     snprintf(j->registration.member, sizeof j->registration.member, "%s:%lld", c->hub->api->instance_id,
              (long long)++c->hub->next_number);
