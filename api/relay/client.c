@@ -193,6 +193,7 @@ void client_close(struct client *c, int code, const char *reason)
 {
     if (c->state >= CLIENT_CLOSING)
         return;
+    scan_abandon(c);
     c->state = CLIENT_CLOSING;
     struct frame *f = frame_close(code, reason);
     push(c, f);
@@ -202,6 +203,7 @@ void client_close(struct client *c, int code, const char *reason)
 
 void client_dismiss(struct client *c)
 {
+    scan_dismiss(c);
     lookup_leave(c); /* it may come to another instance before its end of the connection is closed here */
     if (c->speaks_resume && c->state != CLIENT_CLOSING) {
         client_close(c, CLOSE_RESTART, "this server restarts: reconnect with last_id");
@@ -236,6 +238,7 @@ void client_writeable(struct client *c)
 {
     client_flush(c);
     client_page_on(c);
+    scan_writeable(c);
 }
 
 /* ---- opening ---- */

@@ -11,7 +11,7 @@
 enum {
     LOOKUP_THREADS = 4,
     LOOKUP_QUEUE = 8192,
-    SCAN_THREADS = 2,
+    SCAN_THREADS = 4,
     SCAN_QUEUE = 64,
     PULSE_SECONDS = 5,
     CHECK_SECONDS = 30,
@@ -204,6 +204,7 @@ static void each_second(struct hub *hub, int64_t now)
     subscriber_tick(hub->subscriber);
     channels_tidy(&hub->channels, now);
     table_each(&hub->channels.table, settle_check, &now);
+    scan_tick(hub, now);
     if (now / 1000 % PULSE_SECONDS == 0) {
         snprintf(own, sizeof own, "%srelay:%s", hub->settings->redis_prefix, hub->api->instance_id);
         lookup_pulse(hub, own);

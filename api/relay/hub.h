@@ -100,6 +100,7 @@ struct hub {
     bool is_draining, is_stopping, has_failed_pages;
     _Atomic bool is_subscribed;
     struct access_rounds *access;
+    struct scan *scan_list; /* those that clients wait for */
 };
 
 /* relay.c: the wire. Nothing is written while it is busy. */
@@ -180,7 +181,14 @@ void refresh_message(struct client *c, const char *token);
 
 /* scan.c: /ws/scan/{id} */
 void scan_message(struct client *c, const char *json, size_t len);
+/* Its client goes: nothing more is told. */
 void scan_abandon(struct client *c);
+/* The instance goes: the scan ends with a word about that, which is sent now. */
+void scan_dismiss(struct client *c);
+/* What it has found goes on where the client reads. */
+void scan_writeable(struct client *c);
+/* Once a second: scans that wait or hang for too long. */
+void scan_tick(struct hub *hub, int64_t now_ms);
 
 /* hub.c */
 enum status hub_init(struct scope *sc, struct hub *hub, uv_loop_t *loop, struct api *api) must_check;
