@@ -203,9 +203,9 @@ void client_close(struct client *c, int code, const char *reason)
 
 void client_dismiss(struct client *c)
 {
-    scan_dismiss(c);
+    bool has_last_word = scan_dismiss(c);
     lookup_leave(c); /* it may come to another instance before its end of the connection is closed here */
-    if (c->speaks_resume && c->state != CLIENT_CLOSING) {
+    if ((c->speaks_resume || has_last_word) && c->state != CLIENT_CLOSING) {
         client_close(c, CLOSE_RESTART, "this server restarts: reconnect with last_id");
         return;
     }

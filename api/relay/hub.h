@@ -183,8 +183,8 @@ void refresh_message(struct client *c, const char *token);
 void scan_message(struct client *c, const char *json, size_t len);
 /* Its client goes: nothing more is told. */
 void scan_abandon(struct client *c);
-/* The instance goes: the scan ends with a word about that, which is sent now. */
-void scan_dismiss(struct client *c);
+/* The instance goes: the scan ends with a word about that, which is to be sent yet. False when none was running. */
+bool scan_dismiss(struct client *c);
 /* What it has found goes on where the client reads. */
 void scan_writeable(struct client *c);
 /* Once a second: scans that wait or hang for too long. */

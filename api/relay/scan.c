@@ -121,6 +121,13 @@ void scan_hear(void *context)
     go_on(scan->client);
 }
 
+/* Under which the hub counts a user's scans. */
+static const char *scan_counter(const struct client *c, char out[64])
+{
+    snprintf(out, 64, "scans:%lld", (long long)c->user_id);
+    return out;
+}
+
 static void end_scan(struct job *job)
 {
     struct scan *scan = (struct scan *)job;
@@ -131,12 +138,6 @@ static void end_scan(struct job *job)
         detach(scan);
     unref(scan);
     client_unref(c);
-}
-
-const char *scan_counter(const struct client *c, char out[64])
-{
-    snprintf(out, 64, "scans:%lld", (long long)c->user_id);
-    return out;
 }
 
 static struct scan *new_scan(struct client *c, const char *path, bool is_recursive, bool is_quiet)
@@ -244,12 +245,12 @@ static void end_with(struct client *c, const char *reason)
     send_word(c, "error", message.data);
 }
 
-void scan_dismiss(struct client *c)
+bool scan_dismiss(struct client *c)
 {
     if (!c->scan)
-        return;
+        return false;
     end_with(c, "this server restarts: connect again and scan again");
-    client_flush(c);
+    return true;
 }
 
 void scan_tick(struct hub *hub, int64_t now_ms)

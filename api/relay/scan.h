@@ -46,5 +46,3 @@ struct scan {
 void scan_walk(struct job *job, struct lookup_tools *tools);
 /* On the loop: takes a word that scan_walk told. */
 void scan_hear(void *word);
-/* Under which the hub counts a user's scans. */
-const char *scan_counter(const struct client *c, char out[64]);
