@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.client import Client
@@ -33,6 +34,19 @@ def publish(stack):
 @pytest.fixture
 def user(stack):
     return User(stack)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unannounced(stack):
+    """Sockets of a user who was deactivated without a word to anybody; how they end is asked at the end of this file, so that nobody waits for it."""
+    user, scan = User(stack), str(uuid.uuid4())
+    stack.redis_cli("SET", f"{stack.env['REDIS_PREFIX']}directory-scan:{scan}:user", str(user.id), "EX", "60")
+    sockets = [user.open(api, path) for api in stack.apis for path in ("/ws/operations", "/ws/scan/" + scan, "/ws/directory-scan/" + scan)]
+    for ws in sockets:
+        probe(ws)
+    stack.sql("UPDATE users SET is_active = false WHERE id = :'v1'", user.id)
+    with ThreadPoolExecutor(len(sockets)) as pool:
+        yield [pool.submit(ws.end) for ws in sockets]
 
 
 def announce(stack, **change):
@@ -224,3 +238,8 @@ def test_api_keys_and_haste_are_refused(stack, user):
     assert "not an API key" in other.next()["data"]["reason"]
     for ws in (by_key, by_token, other):
         ws.close()
+
+
+def test_what_nobody_announced_is_seen_by_the_look_every_thirty_seconds(unannounced):
+    ends_of_all = [end.result() for end in unannounced]
+    assert [code for code, _ in ends_of_all] == [1008] * 6 and all("access" in reason for _, reason in ends_of_all)
