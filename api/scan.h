@@ -3,6 +3,8 @@
  * the scan sockets. */
 #pragma once
 
+#include "common/config.h"
+#include "common/db.h"
 #include "common/source/directory.h"
 
 struct scan_totals {
@@ -22,6 +24,13 @@ struct scan_request {
                            const struct scan_totals *so_far);
     void *context;
 };
+
+/* The directories that this user may look into, separated by colons: the source roots or, with
+ * SOURCE_ROOTS_FOR=granted, what the user's grants leave of them. STATUS_FORBIDDEN: none. */
+enum status scan_roots(struct scope *sc, struct db *db, const struct settings *settings, int64_t user_id,
+                       bool is_superuser, struct text *out) must_check;
+/* What two directories have in common: the inner one, or NULL. */
+const char *scan_inner(const char *a, const char *b);
 
 /* Statuses as source_walk. */
 enum status scan_run(struct scope *sc, const struct scan_request *request, struct scan_totals *out) must_check;

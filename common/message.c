@@ -4,6 +4,7 @@
 #include "common/json.h"
 #include "common/password.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -175,6 +176,29 @@ enum status message_control(struct scope *sc, struct redis *r, const char *worke
     const char *channel = or_null(worker_id) ? redis_key(sc, r, MESSAGE_CONTROL_WORKER, worker_id)
                                              : redis_key(sc, r, MESSAGE_CONTROL);
     return redis_run(sc, r, NULL, "PUBLISH %s %s", channel, json.data);
+}
+
+enum status message_access(struct scope *sc, struct redis *r, const char *collection_id)
+{
+    scoped_text json = {0};
+    json_open(&json, NULL, '{');
+    json_text(&json, "collection_id", collection_id);
+    json_close(&json, '}');
+    return redis_run(sc, r, NULL, "PUBLISH %s %s", redis_key(sc, r, MESSAGE_ACCESS), json.data);
+}
+
+enum status message_access_parse(struct scope *sc, const char *bytes, size_t len, struct access_change *out)
+{
+    scoped(cJSON) *json = NULL;
+    *out = (struct access_change){0};
+    if (len > 1024 || json_parse(sc, bytes, len, &json) != STATUS_OK)
+        return STATUS_INVALID;
+    out->user_id = json_get_int(json, "user_id", 0);
+    out->api_key_id = json_get_int(json, "api_key_id", 0);
+    const char *collection_id = json_get_text(json, "collection_id", "");
+    for (int i = 0; uuid_is_valid(collection_id) && i < 36; i++) /* as PostgreSQL writes it */
+        out->collection_id[i] = (char)tolower((unsigned char)collection_id[i]);
+    return out->user_id > 0 || out->api_key_id > 0 || out->collection_id[0] ? STATUS_OK : STATUS_INVALID;
 }
 
 /* A number in the form that Redis prints: digits alone. */

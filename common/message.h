@@ -50,6 +50,7 @@ void message_write(struct text *out, const struct event *event, const char *time
 #define MESSAGE_EPOCH_SERVER "events:epoch:server"
 #define MESSAGE_CONTROL "control"
 #define MESSAGE_CONTROL_WORKER "control:%s"
+#define MESSAGE_ACCESS "relay:access"
 
 /* Lua, for the scripts that write and read events: the epoch that stands now, which server the data set is on, and
  * whether the keys say so already; nil when there is none. A data set that went back in time (a replica that was
@@ -86,6 +87,19 @@ int event_id_compare(const struct event_id *a, const struct event_id *b);
 /* Control messages: {"action":"cancel","operation_id":…} on control:{worker_id}, or on control for everyone. */
 enum status message_control(struct scope *sc, struct redis *r, const char *worker_id, const char *action,
                             const char *operation_id) must_check;
+
+/* Rights have changed, and that is committed: {"collection_id":"…"}, {"user_id":7} or {"api_key_id":3} on relay:access.
+ * Every relay looks again, at once, at the connections concerned. A hint that is lost is made good by the relay's own
+ * look every 30 s. This tells of a collection. */
+enum status message_access(struct scope *sc, struct redis *r, const char *collection_id) must_check;
+
+/* What such a message says; members that are missing are 0 and "". */
+struct access_change {
+    int64_t user_id, api_key_id;
+    char collection_id[37];
+};
+/* STATUS_INVALID when it names nothing. */
+enum status message_access_parse(struct scope *sc, const char *bytes, size_t len, struct access_change *out) must_check;
 
 /* "8-4-4-4-12" hex, lower or upper case. */
 bool uuid_is_valid(const char *s);

@@ -81,6 +81,7 @@ void client_close(struct client *c, int code, const char *reason)
 {
     if (c->state >= CLIENT_CLOSING)
         return;
+    scan_abandon(c);
     c->state = CLIENT_CLOSING;
     struct frame *f = c->ops->goodbye(code, reason);
     client_push(c, f);
@@ -90,8 +91,9 @@ void client_close(struct client *c, int code, const char *reason)
 
 void client_dismiss(struct client *c)
 {
+    bool has_last_word = scan_dismiss(c);
     client_uncount(c); /* it may come to another instance before its end of the connection is closed here */
-    if (c->speaks_resume && c->state != CLIENT_CLOSING) {
+    if ((c->speaks_resume || has_last_word) && c->state != CLIENT_CLOSING) {
         client_close(c, CLOSE_RESTART, "this server restarts: reconnect with last_id");
         return;
     }

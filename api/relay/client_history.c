@@ -78,6 +78,7 @@ void client_writeable(struct client *c)
 {
     client_flush(c);
     client_page_on(c);
+    scan_writeable(c);
 }
 
 void client_subscribed(struct client *c)

@@ -137,4 +137,5 @@ void client_established(struct client *c)
     scope_init(&c->head_scope, NULL);
     memset(&c->head, 0, sizeof c->head);
     join_channel(c);
+    access_opened(c);
 }

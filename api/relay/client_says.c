@@ -65,6 +65,8 @@ static void take_message(struct client *c, const char *text, size_t len)
             answer_ping(c);
         else if (strcmp(type, "resume") == 0)
             resume(c, json_get_text(json, "last_id", NULL));
+        else if (strcmp(type, "refresh") == 0)
+            refresh_message(c, json_get_text(json, "token", ""));
         else if (c->kind == WS_SCAN && c->state == CLIENT_OPEN)
             scan_message(c, text, len);
     }

@@ -14,7 +14,7 @@
 enum {
     LOOKUP_THREADS = 4,
     LOOKUP_QUEUE = 8192,
-    SCAN_THREADS = 2,
+    SCAN_THREADS = 4,
     SCAN_QUEUE = 64,
     PULSE_SECONDS = 5,
     CHECK_SECONDS = 30,
@@ -128,6 +128,7 @@ static void on_up(void *context)
 {
     struct hub *hub = context;
     channels_up(&hub->channels);
+    access_up(hub);
 }
 
 static void suspend_listeners(struct table_node *node, void *unused)
@@ -150,7 +151,7 @@ static void on_subscribed(void *context, const char *name)
 {
     struct hub *hub = context;
     struct channel *channel = channel_find(&hub->channels, name);
-    if (!channel)
+    if (!channel && !access_listens(hub, name))
         port_remove(hub->port, name); /* asked for before an outage, and given up since */
     if (!channel || !channel_subscribed(&hub->channels, channel))
         return;
@@ -183,6 +184,8 @@ static void take_word(struct hub *hub, const char *bytes, size_t len)
 static void on_message(void *context, const char *name, const char *bytes, size_t len)
 {
     struct hub *hub = context;
+    if (access_message(hub, name, bytes, len))
+        return;
     if (strcmp(name, hub->shared->own_channel) == 0) {
         take_word(hub, bytes, len);
         return;
@@ -228,6 +231,7 @@ static void each_second(struct hub *hub, int64_t now)
     flood_tick(hub, now);
     channels_tidy(&hub->channels, now);
     table_each(&hub->channels.table, settle_check, &now);
+    scan_tick(hub, now);
     if (hub->lane == 0)
         metrics_set(METRIC_WS_SUBSCRIBED, NULL, NULL, feed_is_up(hub->shared->feed) ? 1 : 0);
     if (hub->lane == 0 && now / 1000 % PULSE_SECONDS == 0)
@@ -252,6 +256,7 @@ static void on_tick(uv_timer_t *tick)
     int64_t now = clock_monotonic_ms();
     wheel_advance(&hub->wheel, now, client_timer, hub);
     silent_tick(hub, now);
+    access_tick(hub, now);
     if (now >= hub->next_second_ms) {
         hub->next_second_ms = now + 1000;
         each_second(hub, now);
@@ -263,10 +268,10 @@ static void on_tick(uv_timer_t *tick)
 static enum status start_parts(struct scope *sc, struct hub *hub)
 {
     struct subscriber_events events = {hub, on_up, on_lost, on_subscribed, on_unsubscribed, on_message};
-    int threads = hub->shared->lane_count == 1 ? LOOKUP_THREADS : LOOKUP_THREADS / 2;
-    enum status s = lookup_new(sc, hub->loop, hub->settings, threads, LOOKUP_QUEUE, &hub->lookup);
+    int share = hub->shared->lane_count == 1 ? 1 : 2;
+    enum status s = lookup_new(sc, hub->loop, hub->settings, LOOKUP_THREADS / share, LOOKUP_QUEUE, &hub->lookup);
     if (s == STATUS_OK)
-        s = lookup_new(sc, hub->loop, hub->settings, SCAN_THREADS, SCAN_QUEUE, &hub->scans);
+        s = lookup_new(sc, hub->loop, hub->settings, SCAN_THREADS / share, SCAN_QUEUE, &hub->scans);
     if (s == STATUS_OK)
         s = port_new(sc, hub->shared->feed, hub->loop, &events, &hub->port);
     hub->channels.port = hub->port;
@@ -285,6 +290,7 @@ enum status hub_init(struct scope *sc, struct hub *hub)
     hub->next_renew_ms = now + REGISTRY_RENEW_SECONDS * 1000;
     wheel_init(&hub->wheel, now);
     hub->tick.data = hub->check.data = hub;
+    access_start(hub);
     if (uv_timer_init(hub->loop, &hub->tick) != 0 || uv_check_init(hub->loop, &hub->check) != 0)
         return fail(sc, STATUS_INTERNAL, "the relay's loop takes no timer");
     uv_timer_start(&hub->tick, on_tick, WHEEL_TICK_MS, WHEEL_TICK_MS);
@@ -343,6 +349,7 @@ static void drop_batch(struct table_node *node, void *unused)
 
 void hub_done(struct hub *hub)
 {
+    access_done(hub);
     lookup_free(hub->scans);
     lookup_free(hub->lookup);
     streams_free(hub->streams);

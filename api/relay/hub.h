@@ -33,6 +33,7 @@ enum client_state {
 
 struct openings;
 struct scan;
+struct access_rounds;
 struct streams;
 struct client;
 
@@ -44,6 +45,7 @@ struct open_answer {
     struct frame *state;                     /* current_state, read before any page; NULL = none. The client's */
     int64_t user_id, api_key_id, expires_at; /* api_key_id 0 = it came with a signed token */
     bool is_superuser, is_registered, has_position;
+    char collection_id[37]; /* of the operation; "" = none */
     struct event_id position;
     bool is_announced; /* an operation whose last event was published: no other one follows */
 };
@@ -121,6 +123,10 @@ struct client {
     struct text message; /* of several fragments */
     size_t message_bytes;
     struct scan *scan;
+    unsigned access_round; /* in which its rights were looked at */
+    bool needs_look;       /* they may have changed */
+    bool is_refreshing;
+    int64_t next_refresh_ms;
 };
 
 struct counter {
@@ -153,6 +159,8 @@ struct hub {
     struct openings *openings;
     struct silence silence;
     struct tally tally;
+    struct access_rounds *access;
+    struct scan *scan_list; /* those that clients wait for */
     struct wheel wheel;
     int64_t last_recent; /* number given out */
     struct streams *streams;
@@ -318,9 +326,35 @@ struct frame *lookup_state_frame(const PGresult *rows, int row);
  */
 enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id) must_check;
 
+/* access.c: who loses the right to be here is let go (1008) as soon as that is announced, by looking at all connections
+ * concerned at once, and within 30 s where nobody announced it. */
+void access_start(struct hub *hub);
+void access_done(struct hub *hub);
+/* The subscription is there (again): asks for the announcements, and looks at everyone, as some may have been missed.
+ */
+void access_up(struct hub *hub);
+/* True for the channel of the announcements. */
+bool access_listens(const struct hub *hub, const char *channel);
+/* True when the message was an announcement. */
+bool access_message(struct hub *hub, const char *channel, const char *bytes, size_t len);
+void access_tick(struct hub *hub, int64_t now_ms);
+unsigned access_round(const struct hub *hub);
+/* It is open: whatever was announced since its rights were looked at is looked at now. */
+void access_opened(struct client *c);
+
+/* refresh.c: {"type":"refresh","token":…} lengthens the life of a connection. */
+void refresh_message(struct client *c, const char *token);
+
 /* scan.c: /ws/scan/{id} */
 void scan_message(struct client *c, const char *json, size_t len);
+/* Its client goes: nothing more is told. */
 void scan_abandon(struct client *c);
+/* The instance goes: the scan ends with a word about that, which is to be sent yet. False when none was running. */
+bool scan_dismiss(struct client *c);
+/* What it has found goes on where the client reads. */
+void scan_writeable(struct client *c);
+/* Once a second: scans that wait or hang for too long. */
+void scan_tick(struct hub *hub, int64_t now_ms);
 
 /* hub.c */
 /* `api`, `settings`, `loop`, `shared` and `lane` are set. */

@@ -69,6 +69,8 @@ static enum status find_operation(struct scope *sc, struct lookup_tools *tools, 
         return fail(sc, STATUS_NOT_FOUND, "Operation '%s' not found", uuid);
     if (!db_bool(rows, 0, "may_see"))
         return fail(sc, STATUS_FORBIDDEN, "You don't have access to this operation");
+    if (db_bool(rows, 0, "is_deleted"))
+        return fail(sc, STATUS_FORBIDDEN, "The collection of this operation was deleted");
     *out = rows;
     rows = NULL;
     return STATUS_OK;

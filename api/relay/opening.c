@@ -162,7 +162,11 @@ static void take_operation(struct scope *sc, struct opening *o, const PGresult *
         refuse(o, STATUS_NOT_FOUND, "not_found", arena_printf(&sc->arena, "Operation '%s' not found", o->target));
     } else if (!db_bool(rows, row, "may_see")) {
         refuse(o, STATUS_FORBIDDEN, "no_access", "You don't have access to this operation");
+    } else if (db_bool(rows, row, "is_deleted")) {
+        refuse(o, STATUS_FORBIDDEN, "no_access", "The collection of this operation was deleted");
     } else {
+        const char *collection = db_text(rows, row, "collection_uuid");
+        snprintf(o->answer.collection_id, sizeof o->answer.collection_id, "%s", collection ? collection : "");
         o->answer.operation_type = relay_operation_type(db_text(rows, row, "type"));
         o->answer.is_announced = db_bool(rows, row, "is_announced");
         o->answer.state = lookup_state_frame(rows, row);
@@ -369,6 +373,7 @@ bool lookup_open(struct client *c)
         .token = c->head.token ? must_strdup(c->head.token) : NULL,
         .number = atomic_fetch_add(&hub->shared->last_number, 1) + 1,
     };
+    c->access_round = access_round(hub);
     memcpy(o->target, c->target, sizeof o->target);
     if (c->kind == WS_OPERATION)
         snprintf(o->registration.operation_id, sizeof o->registration.operation_id, "%.36s", c->target);

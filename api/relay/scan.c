@@ -1,40 +1,20 @@
 /* /ws/scan/{id}: {"action":"scan","path":…,"recursive":…} lists a directory below the allowed roots,
- * {"action":"cancel"} stops that. One scan a connection at a time, on a thread of its own kind, bounded in time, files
- * and bytes. */
-#include "api/relay/hub.h"
+ * {"action":"cancel"} stops that. One scan a connection at a time, on a thread of its own kind, bounded in time and
+ * files. The thread (scan_walk.c) hands over frames; here, on the loop, they wait until the client has read what came
+ * before, and the thread waits with them. */
+#include "api/relay/scan.h"
 
-#include "build/queries.h"
 #include "common/clock.h"
-#include "common/json.h"
-#include "common/source/directory.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_FILES = 100000, LISTED_BYTES = 1 << 20, MOST_WARNINGS = 100, PROGRESS_MS = 250, LONGEST_MS = 60000 };
-
-struct scan {
-    struct job job;
-    struct client *client;
-    struct lookup *pool;
-    char *path;
-    bool is_recursive, is_superuser;
-    int64_t user_id, api_key_id;
-    _Atomic bool is_cancelled;
-    /* while it runs */
-    int64_t count, listed, total_size, until_ms, told_ms;
-    int warnings;
-    const char *end; /* why it ended early; NULL = it did not */
-    struct text files, warning_list, answer;
+enum {
+    SEND_AHEAD_BYTES = 64 << 10, /* that may wait in the client's queue before the next frame of a scan joins them */
+    LATE_MS = 15 * 1000, /* a thread that does not notice the time limit in this time hangs in the file system */
 };
 
-/* ---- frames, in the order of their numbers in the protocol ---- */
-
-struct word {
-    struct client *client;
-    struct scan *scan;
-    char *json;
-};
+/* ---- frames ---- */
 
 static void send_json(struct client *c, const char *json)
 {
@@ -43,245 +23,190 @@ static void send_json(struct client *c, const char *json)
     frame_unref(f);
 }
 
-static void send_error(struct client *c, const char *message)
+static void send_word(struct client *c, const char *type, const char *message)
 {
     scoped_text json = {0};
     json_open(&json, NULL, '{');
-    json_text(&json, "type", "error");
+    json_text(&json, "type", type);
     json_text(&json, "message", message);
     json_close(&json, '}');
     send_json(c, json.data);
 }
 
-static void on_told(void *context)
-{
-    struct word *w = context;
-    if (w->client->scan == w->scan) /* and not one that was abandoned meanwhile */
-        send_json(w->client, w->json);
-    free(w->json);
-    free(w);
-}
+/* ---- its life ---- */
 
-static void put_shown(struct text *json, const char *key, const struct source_file *file)
+static void unref(struct scan *scan)
 {
-    scoped_text shown = {0};
-    text_append_escaped(&shown, file->path, file->path_len);
-    json_text(json, key, text_str(&shown));
-}
-
-static void tell_progress(struct scan *scan, const struct source_file *file)
-{
-    scoped_text json = {0};
-    json_open(&json, NULL, '{');
-    json_text(&json, "type", "progress");
-    json_int(&json, "scanned", scan->count);
-    json_int(&json, "total", scan->count); /* of those known so far */
-    put_shown(&json, "current_path", file);
-    json_close(&json, '}');
-    struct word *w = must_malloc(sizeof *w);
-    *w = (struct word){scan->client, scan, text_take(&json)};
-    lookup_tell(scan->pool, on_told, w); /* the job, which holds the client, ends after this */
-}
-
-/* ---- the walk ---- */
-
-static const char *extension_of(const struct source_file *file)
-{
-    const char *name = memrchr(file->path, '/', file->path_len);
-    name = name ? name + 1 : file->path;
-    const char *dot = memrchr(name, '.', (size_t)(file->path + file->path_len - name));
-    return dot && dot > name ? dot : "";
-}
-
-static void list_file(struct scan *scan, const struct source_file *file)
-{
-    if (scan->files.len > LISTED_BYTES)
+    if (--scan->refs > 0)
         return;
-    char modified[32];
-    clock_iso_of_ns(file->mtime_ns, modified);
-    const char *extension = extension_of(file);
-    json_open(&scan->files, NULL, '{');
-    put_shown(&scan->files, "path", file);
-    json_int(&scan->files, "size", file->size);
-    json_text(&scan->files, "modified", modified);
-    json_text_n(&scan->files, "extension", extension,
-                *extension ? (size_t)(file->path + file->path_len - extension) : 0);
-    json_close(&scan->files, '}');
-    scan->listed++;
+    for (struct scan_word *w; (w = scan->held);) {
+        scan->held = w->next;
+        free(w->json);
+        free(w);
+    }
+    scan_list_done(&scan->list);
+    pthread_cond_destroy(&scan->has_room);
+    pthread_mutex_destroy(&scan->lock);
+    free(scan->path);
+    free(scan);
 }
 
-static void list_warning(struct scan *scan, const struct source_file *file)
+static void make_room(struct scan *scan)
 {
-    scoped_text warning = {0};
-    if (scan->warnings++ >= MOST_WARNINGS)
+    pthread_mutex_lock(&scan->lock);
+    scan->ahead--;
+    pthread_cond_signal(&scan->has_room);
+    pthread_mutex_unlock(&scan->lock);
+}
+
+/* The client has nothing to do with it any more; the thread stops at the next entry. */
+static void detach(struct scan *scan)
+{
+    struct client *c = scan->client;
+    pthread_mutex_lock(&scan->lock);
+    scan->is_cancelled = true;
+    pthread_cond_signal(&scan->has_room);
+    pthread_mutex_unlock(&scan->lock);
+    *scan->link = scan->next;
+    if (scan->next)
+        scan->next->link = scan->link;
+    c->scan = NULL;
+    unref(scan);
+}
+
+/* Sends what waits, as far as the client keeps up. The last word ends the scan. */
+static void go_on(struct client *c)
+{
+    struct scan *scan = c->scan;
+    bool is_last = false;
+    scan->refs++; /* a client that is cut lets go of it */
+    while (!is_last && c->scan == scan && scan->held && c->pending_bytes < SEND_AHEAD_BYTES && !wire_is_busy(c) &&
+           c->state == CLIENT_OPEN) {
+        struct scan_word *w = scan->held;
+        scan->held = w->next;
+        if (!scan->held)
+            scan->last_held = &scan->held;
+        send_json(c, w->json);
+        is_last = w->is_last;
+        free(w->json);
+        free(w);
+        make_room(scan);
+    }
+    if (is_last && c->scan == scan)
+        detach(scan);
+    else if (c->scan == scan && scan->held)
+        wire_want_write(c);
+    unref(scan);
+}
+
+void scan_writeable(struct client *c)
+{
+    if (c->scan && c->scan->held)
+        go_on(c);
+}
+
+void scan_hear(void *context)
+{
+    struct scan_word *w = context;
+    struct scan *scan = w->scan;
+    if (scan->client->scan != scan) { /* it was abandoned meanwhile */
+        make_room(scan);
+        free(w->json);
+        free(w);
         return;
-    text_printf(&warning, "%s: ", file->problem);
-    text_append_escaped(&warning, file->path, file->path_len);
-    json_text(&scan->warning_list, NULL, warning.data);
-}
-
-static enum status on_file(struct scope *sc, void *context, const struct source_file *file)
-{
-    struct scan *scan = context;
-    int64_t now = clock_monotonic_ms();
-    if (scan->is_cancelled)
-        return fail(sc, STATUS_CANCELLED, "cancelled");
-    if (scan->count >= MOST_FILES)
-        scan->end = "there are more files than a scan counts";
-    else if (now >= scan->until_ms)
-        scan->end = "the scan took too long";
-    if (scan->end)
-        return STATUS_BUSY;
-    if (file->problem) {
-        list_warning(scan, file);
-        return STATUS_OK;
     }
-    scan->count++;
-    scan->total_size += file->size;
-    list_file(scan, file);
-    if (now - scan->told_ms >= PROGRESS_MS) {
-        scan->told_ms = now;
-        tell_progress(scan, file);
-    }
-    return STATUS_OK;
+    w->next = NULL;
+    *scan->last_held = w;
+    scan->last_held = &w->next;
+    go_on(scan->client);
 }
 
-/* "2f646f6373" -> ":/docs" */
-static void put_root(struct text *roots, const char *hex)
+/* Under which the hub counts a user's scans. */
+static const char *scan_counter(const struct client *c, char out[64])
 {
-    text_puts(roots, roots->len ? ":" : "");
-    for (unsigned byte; sscanf(hex, "%2x", &byte) == 1; hex += 2)
-        text_putc(roots, (char)byte);
-}
-
-/* The roots that this user may read; SOURCE_ROOTS_FOR=granted leaves those of the grants. */
-static enum status roots_of(struct scope *sc, const struct scan *scan, struct lookup_tools *tools, struct text *out)
-{
-    if (strcmp(tools->settings->source_roots_for, "granted") != 0 || scan->is_superuser) {
-        text_puts(out, tools->settings->source_roots);
-        return STATUS_OK;
-    }
-    scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, tools->db, SQL_RELAY_GRANTS, &rows, db_number(sc, scan->user_id));
-    for (int i = 0; s == STATUS_OK && i < PQntuples(rows); i++)
-        put_root(out, db_text(rows, i, "root"));
-    return s;
-}
-
-static enum status walk(struct scope *sc, struct scan *scan, struct lookup_tools *tools)
-{
-    scoped_text roots = {0};
-    enum status s = lookup_may_stay(sc, tools->db, scan->user_id, scan->api_key_id);
-    if (s == STATUS_OK)
-        s = roots_of(sc, scan, tools, &roots);
-    if (s == STATUS_OK && !roots.len && *tools->settings->source_roots)
-        s = fail(sc, STATUS_FORBIDDEN, "You may not read this directory; ask an administrator for a grant");
-    if (s == STATUS_OK)
-        s = source_check(sc, text_str(&roots), scan->path); /* of what lies elsewhere not even the existence is told */
-    if (s == STATUS_OK)
-        s = source_walk(sc, text_str(&roots), scan->path, &(struct source_options){.recursive = scan->is_recursive},
-                        on_file, scan);
-    return scan->end ? STATUS_OK : s;
-}
-
-static void write_completed(struct scan *scan)
-{
-    struct text *t = &scan->answer;
-    if (scan->end)
-        json_text(&scan->warning_list, NULL, scan->end);
-    if (scan->listed < scan->count) {
-        scoped_text warning = {0};
-        text_printf(&warning, "only the first %lld files are listed", (long long)scan->listed);
-        json_text(&scan->warning_list, NULL, warning.data);
-    }
-    if (scan->warnings > MOST_WARNINGS) {
-        scoped_text warning = {0};
-        text_printf(&warning, "%d more warnings", scan->warnings - MOST_WARNINGS);
-        json_text(&scan->warning_list, NULL, warning.data);
-    }
-    json_close(&scan->files, ']');
-    json_close(&scan->warning_list, ']');
-    json_open(t, NULL, '{');
-    json_text(t, "type", "completed");
-    json_raw(t, "files", scan->files.data);
-    json_int(t, "count", scan->count);
-    json_int(t, "total_size", scan->total_size);
-    json_raw(t, "warnings", scan->warning_list.data);
-    json_close(t, '}');
-}
-
-static void write_problem(struct scan *scan, const struct scope *sc, enum status s)
-{
-    bool is_cancelled = s == STATUS_CANCELLED;
-    const char *reason = status_http(s) >= 500 || !sc->problem_text ? status_text(s) : sc->problem_text;
-    scoped_text message = {0};
-    text_printf(&message, "Failed to scan directory: %s", reason);
-    json_open(&scan->answer, NULL, '{');
-    json_text(&scan->answer, "type", is_cancelled ? "cancelled" : "error");
-    json_text(&scan->answer, "message", is_cancelled ? "Scan cancelled" : message.data);
-    json_close(&scan->answer, '}');
-}
-
-static void run_scan(struct job *job, struct lookup_tools *tools)
-{
-    struct scan *scan = (struct scan *)job;
-    struct scope sc;
-    scope_init(&sc, NULL);
-    scan->told_ms = clock_monotonic_ms();
-    scan->until_ms = scan->told_ms + LONGEST_MS;
-    json_open(&scan->files, NULL, '[');
-    json_open(&scan->warning_list, NULL, '[');
-    enum status s = walk(&sc, scan, tools);
-    if (s == STATUS_OK)
-        write_completed(scan);
-    else
-        write_problem(scan, &sc, s);
-    scope_done(&sc);
+    snprintf(out, 64, "scans:%lld", (long long)c->user_id);
+    return out;
 }
 
 static void end_scan(struct job *job)
 {
     struct scan *scan = (struct scan *)job;
     struct client *c = scan->client;
-    if (c->scan == scan) {
-        c->scan = NULL;
-        if (scan->answer.len)
-            send_json(c, scan->answer.data);
-    }
+    char name[64];
+    hub_count_down(c->hub, scan_counter(c, name));
+    if (c->scan == scan && !scan->has_ended) /* it was never run: the instance stops */
+        detach(scan);
+    unref(scan);
     client_unref(c);
-    text_free(&scan->files);
-    text_free(&scan->warning_list);
-    text_free(&scan->answer);
-    free(scan->path);
-    free(scan);
 }
 
-static void start_scan(struct client *c, const char *path, bool is_recursive)
+static struct scan *new_scan(struct client *c, const char *path, bool is_recursive, bool is_quiet)
 {
-    if (c->scan) {
-        send_error(c, "a scan is running already");
-        return;
-    }
-    if (!path || !*path) {
-        send_error(c, "path is missing");
-        return;
-    }
     struct scan *scan = must_calloc(1, sizeof *scan);
-    scan->job = (struct job){.run = run_scan, .end = end_scan};
+    pthread_condattr_t attr;
+    scan->job = (struct job){.run = scan_walk, .end = end_scan};
+    scan->refs = 2; /* the job, the client */
     scan->client = c;
     scan->pool = c->hub->scans;
     scan->path = must_strdup(path);
     scan->is_recursive = is_recursive;
     scan->is_superuser = c->is_superuser;
-    scan->user_id = c->user_id;
     scan->api_key_id = c->api_key_id;
+    scan->last_held = &scan->held;
+    scan->asked_ms = clock_monotonic_ms();
+    scan->claim.user_id = c->user_id;
+    scan->claim.number = ++c->hub->shared->last_number;
+    memcpy(scan->claim.scan_id, c->target, sizeof scan->claim.scan_id);
+    memcpy(scan->claim.connection, c->registration.member, sizeof scan->claim.connection);
+    pthread_mutex_init(&scan->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&scan->has_room, &attr);
+    pthread_condattr_destroy(&attr);
+    scan_list_init(&scan->list, c->hub->settings->max_file_bytes, is_quiet);
+    return scan;
+}
+
+static void attach(struct client *c, struct scan *scan)
+{
     client_ref(c);
     c->scan = scan;
+    scan->next = c->hub->scan_list;
+    if (scan->next)
+        scan->next->link = &scan->next;
+    scan->link = &c->hub->scan_list;
+    c->hub->scan_list = scan;
+}
+
+static void start_scan(struct client *c, const cJSON *json)
+{
+    char name[64];
+    const cJSON *recursive = cJSON_GetObjectItemCaseSensitive(json, "recursive");
+    const char *path = json_get_text(json, "path", NULL);
+    const char *problem = NULL;
+    if (c->scan)
+        problem = "a scan is running already";
+    else if (!path || !*path)
+        problem = "path is missing: the absolute path of a directory, as a string";
+    else if (recursive && !cJSON_IsBool(recursive) && !cJSON_IsNull(recursive))
+        problem = "recursive must be true or false";
+    else if (c->hub->is_draining)
+        problem = "this server restarts: connect again";
+    else if (!hub_count_up(c->hub, scan_counter(c, name), SCANS_OF_USER + 1)) /* one that was cancelled may hang */
+        problem = "too many scans of yours at once: wait until one ends";
+    if (problem) {
+        send_word(c, "error", problem);
+        return;
+    }
+    struct scan *scan = new_scan(c, path, json_get_bool(json, "recursive", true), !json_get_bool(json, "stream", true));
+    attach(c, scan);
     if (lookup_submit(c->hub->scans, &scan->job, false))
         return;
     end_scan(&scan->job);
-    send_error(c, "too many scans at once: try again later");
+    send_word(c, "error", "too many scans at once: try again later");
 }
+
+/* ---- what the client says ---- */
 
 void scan_message(struct client *c, const char *text, size_t len)
 {
@@ -290,18 +215,54 @@ void scan_message(struct client *c, const char *text, size_t len)
     scoped(cJSON) *json = NULL;
     if (json_parse(&sc, text, len, &json) == STATUS_OK) {
         const char *action = json_get_text(json, "action", json_get_text(json, "type", ""));
-        if (strcmp(action, "scan") == 0)
-            start_scan(c, json_get_text(json, "path", NULL), json_get_bool(json, "recursive", true));
-        else if (strcmp(action, "cancel") == 0 && c->scan)
-            c->scan->is_cancelled = true;
+        if (strcmp(action, "scan") == 0) {
+            start_scan(c, json);
+        } else if (strcmp(action, "cancel") == 0) {
+            bool is_running = c->scan != NULL;
+            scan_abandon(c); /* also one whose thread hangs: the client need not wait for it */
+            send_word(c, "cancelled", is_running ? "Scan cancelled" : "No scan is running");
+        } else if (*action) {
+            send_word(c, "error",
+                      "unknown action: say {\"action\":\"scan\",\"path\":\"/…\"} or {\"action\":\"cancel\"}");
+        }
     }
     scope_done(&sc);
 }
 
+/* ---- how it ends otherwise ---- */
+
 void scan_abandon(struct client *c)
 {
+    if (c->scan)
+        detach(c->scan);
+}
+
+static void end_with(struct client *c, const char *reason)
+{
+    scoped_text message = {0};
+    text_printf(&message, "Failed to scan directory: %s", reason);
+    scan_abandon(c);
+    send_word(c, "error", message.data);
+}
+
+bool scan_dismiss(struct client *c)
+{
     if (!c->scan)
-        return;
-    c->scan->is_cancelled = true;
-    c->scan = NULL;
+        return false;
+    end_with(c, "this server restarts: connect again and scan again");
+    return true;
+}
+
+void scan_tick(struct hub *hub, int64_t now_ms)
+{
+    for (struct scan *scan = hub->scan_list, *next; scan; scan = next) {
+        next = scan->next;
+        int64_t until_ms = scan->until_ms;
+        if (scan->has_ended)
+            continue; /* its last word waits for the client to read */
+        if (until_ms == 0 && now_ms - scan->asked_ms > SCAN_WAIT_MS)
+            end_with(scan->client, "too many scans at once: try again later");
+        else if (until_ms != 0 && now_ms > until_ms + LATE_MS)
+            end_with(scan->client, "the directory does not answer");
+    }
 }

@@ -8,6 +8,8 @@
 #include "api/views.h"
 #include "common/chunking.h"
 #include "common/fault.h"
+#include "common/log.h"
+#include "common/message.h"
 #include "common/store/audit_store.h"
 #include "common/store/source_store.h"
 
@@ -297,6 +299,17 @@ static const char *fields_changed(struct request *r, const struct collection_cha
     return arena_strdup(&r->sc->arena, text_str(&t));
 }
 
+/* After the commit: whoever has lost the right to watch is let go at once, on every instance. */
+static void tell_access(struct request *r, const char *collection_uuid)
+{
+    struct scope sc;
+    scope_init(&sc, r->sc->trace_id);
+    sc.deadline_ms = r->sc->deadline_ms;
+    if (message_access(&sc, r->events, collection_uuid) != STATUS_OK)
+        log_info("access_not_told", log_text("collection", collection_uuid), log_text("problem", sc.problem_text));
+    scope_done(&sc);
+}
+
 static enum status change_in_transaction(struct request *r, const struct collection *c,
                                          const struct collection_change *change)
 {
@@ -310,6 +323,8 @@ static enum status change_in_transaction(struct request *r, const struct collect
         s = db_commit(r->sc, r->db);
     else
         db_rollback(r->db);
+    if (s == STATUS_OK && change->is_public)
+        tell_access(r, c->uuid);
     if (s == STATUS_OK)
         write_collection(reply_json(r, 200), rows, NULL, false);
     return s;
@@ -380,6 +395,7 @@ enum status collections_delete(struct request *r)
     if (s != STATUS_OK)
         return s;
     guard_accepted(r, &operation);
+    tell_access(r, c.uuid);
     reply_header(r, "X-Operation-ID", arena_strdup(&r->sc->arena, operation.uuid));
     return reply_empty(r, 204);
 }

@@ -334,14 +334,24 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Names of one directory, sorted; errno is 0 unless reading broke off. */
-static char **read_names(struct arena *a, DIR *dir, size_t *out_count)
+static bool is_hidden(const struct walk *w, const char *name)
 {
+    if (name[0] != '.')
+        return false;
+    if (w->options && w->options->hidden && strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+        ++*w->options->hidden;
+    return true;
+}
+
+/* The next names of one directory, sorted; none = its end. errno is 0 unless reading broke off. */
+static char **read_names(struct arena *a, const struct walk *w, DIR *dir, size_t *out_count)
+{
+    size_t most = w->options && w->options->names_at_once ? w->options->names_at_once : SIZE_MAX;
     size_t count = 0, capacity = 256;
     char **names = must_malloc(capacity * sizeof *names);
     errno = 0;
-    for (struct dirent *d; (d = readdir(dir)); errno = 0) {
-        if (d->d_name[0] == '.')
+    for (struct dirent *d; count < most && (d = readdir(dir)); errno = 0) {
+        if (is_hidden(w, d->d_name))
             continue;
         if (count == capacity) {
             capacity *= 2;
@@ -362,6 +372,24 @@ static void cut_path(struct walk *w, size_t len)
     w->path.data[len] = '\0';
 }
 
+/* *out_count: how many names there were; 0 = the directory's end. */
+static enum status take_entries(struct scope *sc, struct walk *w, DIR *dir, int depth, size_t *out_count)
+{
+    struct arena arena = {0};
+    size_t path_len = w->path.len;
+    scoped_memory char **names = read_names(&arena, w, dir, out_count);
+    enum status s = STATUS_OK;
+    if (errno != 0) /* half a listing must not pass for a whole one */
+        s = fail(sc, STATUS_UNAVAILABLE, "a directory of the source cannot be read: %s", reason_of(errno));
+    for (size_t i = 0; i < *out_count && s == STATUS_OK; i++) {
+        text_puts(&w->path, names[i]);
+        s = take_entry(sc, w, dirfd(dir), names[i], depth);
+        cut_path(w, path_len);
+    }
+    arena_reset(&arena);
+    return s;
+}
+
 /* Owns `fd`. */
 static enum status walk_directory(struct scope *sc, struct walk *w, int fd, int depth)
 {
@@ -378,20 +406,13 @@ static enum status walk_directory(struct scope *sc, struct walk *w, int fd, int 
         close(fd);
         return fail(sc, STATUS_BUSY, "too many files are open");
     }
-    struct arena arena = {0};
     size_t count, path_len = w->path.len;
     text_putc(&w->path, '/');
-    scoped_memory char **names = read_names(&arena, dir, &count);
-    enum status s = STATUS_OK;
-    if (errno != 0) /* half a listing must not pass for a whole one */
-        s = fail(sc, STATUS_UNAVAILABLE, "a directory of the source cannot be read: %s", reason_of(errno));
-    for (size_t i = 0; i < count && s == STATUS_OK; i++) {
-        text_puts(&w->path, names[i]);
-        s = take_entry(sc, w, dirfd(dir), names[i], depth);
-        cut_path(w, path_len + 1);
-    }
+    enum status s;
+    do
+        s = take_entries(sc, w, dir, depth, &count);
+    while (s == STATUS_OK && count > 0);
     cut_path(w, path_len);
-    arena_reset(&arena);
     return s;
 }
 

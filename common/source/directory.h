@@ -18,6 +18,9 @@ struct source_options {
     bool recursive;
     const cJSON *include,
         *exclude; /* lists of globs over the path below the source ("*.md", and two stars for any depth), or NULL */
+    size_t names_at_once; /* of a directory that are held and sorted at a time, so that memory is bounded and the first
+                             file of a huge directory comes soon; 0 = all, the only way to have them all in order */
+    int64_t *hidden;      /* counts the entries that were left out for their name; NULL = they are not counted */
 };
 
 /* STATUS_INVALID: `path` is not absolute or not below one of `roots` (colon-separated directories); STATUS_NOT_FOUND:

@@ -1,5 +1,5 @@
 -- Which of these connections may go on: of active users, their API key still good, and, on an operation, of its creator, its collection's owner, or
--- anyone if that is public.
+-- anyone if that is public. Of what was done on a collection that is deleted only its delete operation is left to watch.
 -- $1 operation uuid, or null for connections that are on none; $2 user ids and $3 API keys' ids (bigint[], of the same length; 0 = a signed token)
 SELECT DISTINCT who.user_id, who.api_key_id
 FROM unnest($2::bigint[], $3::bigint[]) AS who (user_id, api_key_id)
@@ -9,4 +9,5 @@ FROM unnest($2::bigint[], $3::bigint[]) AS who (user_id, api_key_id)
     LEFT JOIN operations o ON o.uuid = $1::uuid
     LEFT JOIN collections c ON c.id = o.collection_id
 WHERE (who.api_key_id = 0 OR k.id IS NOT NULL)
-  AND ($1::uuid IS NULL OR o.user_id = u.id OR (c.deleted_at IS NULL AND (c.owner_id = u.id OR c.is_public)))
+  AND ($1::uuid IS NULL OR (o.user_id = u.id AND (o.type = 'delete' OR o.collection_uuid IS NULL))
+       OR (c.deleted_at IS NULL AND (c.owner_id = u.id OR c.is_public OR (c.id IS NOT NULL AND o.user_id = u.id))))

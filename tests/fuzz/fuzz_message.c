@@ -1,4 +1,4 @@
-/* Ids of events and of operations, as clients send them back. */
+/* Ids of events and of operations, as clients send them back, and announcements of changed rights. */
 #include "common/message.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -14,6 +14,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     if (uuid_is_valid(s) && strlen(s) != 36)
         abort();
+    struct scope sc;
+    struct access_change change;
+    scope_init(&sc, NULL);
+    if (message_access_parse(&sc, s, size, &change) == STATUS_OK && change.collection_id[0] &&
+        !uuid_is_valid(change.collection_id))
+        abort();
+    scope_done(&sc);
     free(s);
     return 0;
 }

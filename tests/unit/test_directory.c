@@ -424,6 +424,37 @@ static void an_unreadable_file_is_reported(void **state)
 
 #define in_a_tree(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
+static void a_huge_directory_is_read_in_sorted_parts(void **state)
+{
+    (void)state;
+    struct scope sc;
+    make_directory("huge");
+    make_file("huge/.hidden", "x");
+    for (int i = 0; i < 25; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "huge/%02d", i);
+        make_file(name, "x");
+    }
+    static const size_t at_once[] = {0, 1, 7, 25, 26, 1000};
+    for (size_t i = 0; i < array_len(at_once); i++) {
+        int64_t hidden = 0;
+        struct source_options options = {.names_at_once = at_once[i], .hidden = &hidden};
+        struct notes n = {.skip = strlen(at("huge")) + 1};
+        scope_init(&sc, NULL);
+        assert_int_equal(source_walk(&sc, root, at("huge"), &options, note, &n), STATUS_OK);
+        assert_int_equal(n.count, 25);
+        assert_int_equal(hidden, 1);
+        for (int f = 0; f < 25; f++) {
+            char name[8];
+            snprintf(name, sizeof name, "%02d ", f);
+            assert_non_null(strstr(text_str(&n.names), name));
+        }
+        text_free(&n.names);
+        text_free(&n.problems);
+        scope_done(&sc);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -442,6 +473,7 @@ int main(void)
         cmocka_unit_test(a_nasty_glob_ends_soon),
         in_a_tree(a_file_is_hashed_and_can_be_read_again),
         in_a_tree(an_unreadable_file_is_reported),
+        in_a_tree(a_huge_directory_is_read_in_sorted_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -135,6 +135,41 @@ static void what_is_no_uuid_is_refused(void **state)
         assert_false(uuid_is_valid(bad[i]));
 }
 
+static void a_change_of_rights_names_whom_it_concerns(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t user_id, api_key_id;
+        const char *collection_id; /* NULL = it is refused */
+    } cases[] = {
+        {"{\"user_id\":7}", 7, 0, ""},
+        {"{\"api_key_id\":3,\"unknown\":1}", 0, 3, ""},
+        {"{\"collection_id\":\"AAAAAAAA-1111-4111-8111-11111111111F\"}", 0, 0, "aaaaaaaa-1111-4111-8111-11111111111f"},
+        {"{\"collection_id\":\"x\"}", 0, 0, NULL},
+        {"{\"user_id\":\"7\"}", 0, 0, NULL},
+        {"{\"user_id\":-7}", 0, 0, NULL},
+        {"{\"user_id\":1e300}", 0, 0, NULL},
+        {"{}", 0, 0, NULL},
+        {"[7]", 0, 0, NULL},
+        {"7", 0, 0, NULL},
+        {"", 0, 0, NULL},
+    };
+    for (size_t i = 0; i < array_len(cases); i++) {
+        struct scope sc;
+        struct access_change change;
+        scope_init(&sc, NULL);
+        enum status s = message_access_parse(&sc, cases[i].text, strlen(cases[i].text), &change);
+        assert_int_equal(s == STATUS_OK, cases[i].collection_id != NULL);
+        if (s == STATUS_OK) {
+            assert_int_equal(change.user_id, cases[i].user_id);
+            assert_int_equal(change.api_key_id, cases[i].api_key_id);
+            assert_string_equal(change.collection_id, cases[i].collection_id);
+        }
+        scope_done(&sc);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +179,7 @@ int main(void)
         cmocka_unit_test(event_ids_are_ordered_by_time_then_sequence),
         cmocka_unit_test(uuids_are_random_and_of_version_4),
         cmocka_unit_test(what_is_no_uuid_is_refused),
+        cmocka_unit_test(a_change_of_rights_names_whom_it_concerns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
