@@ -34,7 +34,9 @@ static enum status check_access(struct request *r, const struct request *known)
     if (r->route->access == ACCESS_ANYONE || r->route->access == ACCESS_PROBE)
         return STATUS_OK;
     const char *token = bearer_token(r);
-    if (!token)
+    if (!token && r->route->access == ACCESS_STREAM && header_accepts(request_header(r, "Accept"), "text/event-stream"))
+        token = request_query(r, "token");
+    if (!token || !*token)
         return fail(r->sc, STATUS_UNAUTHENTICATED, "Not authenticated");
     enum status s = STATUS_OK;
     if (!is_known_user(r, known, token))
@@ -77,7 +79,7 @@ void dispatch_finish(struct request *r, enum status s)
         log_fault(r, s);
         if (r->reply.http != status_http(s))
             reply_error(r, s);
-    } else if (r->reply.http == 0) {
+    } else if (r->reply.http == 0 && !r->stream) {
         s = fail(r->sc, STATUS_INTERNAL, "the handler left the reply empty");
         log_fault(r, s);
         reply_error(r, s);

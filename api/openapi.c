@@ -303,9 +303,14 @@ static void write_done(struct text *t, const struct route *r)
         write_response(t, a ? a->status : r->reply_schema ? "200" : "204", "Done", r->reply_schema);
 }
 
+static bool needs_token(const struct route *r)
+{
+    return r->access != ACCESS_ANYONE && r->access != ACCESS_PROBE;
+}
+
 static void write_responses(struct text *t, const struct route *r)
 {
-    bool needs_user = r->access == ACCESS_USER || r->access == ACCESS_SUPERUSER;
+    bool needs_user = needs_token(r);
     json_open(t, "responses", '{');
     write_done(t, r);
     if (needs_user)
@@ -403,7 +408,7 @@ static void write_operation(struct text *t, const struct route *r)
         json_close(t, '}');
     }
     write_responses(t, r);
-    bool needs_user = r->access == ACCESS_USER || r->access == ACCESS_SUPERUSER;
+    bool needs_user = needs_token(r);
     json_raw(t, "security", needs_user ? "[{\"bearer\":[]}]" : "[]");
     if (r->access == ACCESS_SUPERUSER)
         json_bool(t, "x-superuser", true);

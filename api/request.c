@@ -3,6 +3,7 @@
 #include "api/server.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -25,6 +26,20 @@ const char *request_query(struct request *r, const char *name)
 const char *request_header(struct request *r, const char *name)
 {
     return r->connection ? server_header(r->connection, name) : NULL;
+}
+
+bool header_accepts(const char *header, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *p = header; p && (p = strcasestr(p, word)); p += len) {
+        const char *rest = p + len + strspn(p + len, " \t");
+        bool is_whole = (p == header || strchr(", \t", p[-1])) && (*rest == '\0' || *rest == ',' || *rest == ';');
+        const char *q = is_whole && *rest == ';' ? strstr(rest, "q=") : NULL;
+        bool is_refused = q && q < rest + strcspn(rest, ",") && strtod(q + 2, NULL) <= 0;
+        if (is_whole)
+            return !is_refused;
+    }
+    return false;
 }
 
 enum status request_invalid(struct request *r, const char *where, const char *field, const char *type,

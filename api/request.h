@@ -7,9 +7,11 @@
 #include "api/auth.h"
 #include "common/json.h"
 
-/* PROBE: anyone, answered at once by the thread that reads the connections: such a handler has no database and no
+/* STREAM: as USER; a token may stand in the query where the client asks for Server-Sent Events, as browsers let an
+ * EventSource send no header of ours.
+ * PROBE: anyone, answered at once by the thread that reads the connections: such a handler has no database and no
  * Redis, and never waits. */
-enum access { ACCESS_ANYONE, ACCESS_USER, ACCESS_SUPERUSER, ACCESS_PROBE };
+enum access { ACCESS_ANYONE, ACCESS_USER, ACCESS_SUPERUSER, ACCESS_PROBE, ACCESS_STREAM };
 
 struct reply {
     int http;                 /* 0 = not filled yet */
@@ -26,6 +28,7 @@ struct reply {
 };
 
 struct route;
+struct stream;
 
 struct request {
     struct scope *sc;
@@ -48,6 +51,7 @@ struct request {
     const char *limit_key; /* under which limit_check() counted it; NULL = it did not */
     const char *client_address;
     struct reply reply;
+    struct stream *stream; /* set by a handler in place of a reply: the relay answers (api/relay/stream.h) */
     struct server_connection *connection; /* server.c's own */
 };
 
@@ -71,6 +75,8 @@ struct route {
 /* NULL when absent. Percent-decoded, in the arena. */
 const char *request_query(struct request *r, const char *name);
 const char *request_header(struct request *r, const char *name);
+/* Whether a comma list such as Accept names this very word, and not with q=0. `header` may be NULL. */
+bool header_accepts(const char *header, const char *word);
 /* page (>= 1) and per_page (1..100) with their defaults; notes 422 entries and returns STATUS_UNPROCESSABLE when out of
  * range. offset = (page - 1) * per_page. */
 enum status request_page(struct request *r, int *out_page, int *out_per_page) must_check;

@@ -2,6 +2,7 @@
 
 #include "api/address.h"
 #include "api/dispatch.h"
+#include "api/relay/stream.h"
 #include "api/router.h"
 #include "api/together.h"
 #include "common/clock.h"
@@ -41,20 +42,6 @@ static bool is_allowed_origin(const struct server *server, const char *origin)
     for (char **o = server->origins; origin && *o; o++) {
         if (strcmp(*o, origin) == 0)
             return true;
-    }
-    return false;
-}
-
-static bool accepts(const char *header, const char *coding)
-{
-    size_t len = strlen(coding);
-    for (const char *p = header; p && (p = strcasestr(p, coding)); p += len) {
-        const char *rest = p + len + strspn(p + len, " \t");
-        bool is_whole = (p == header || strchr(", \t", p[-1])) && (*rest == '\0' || *rest == ',' || *rest == ';');
-        const char *q = is_whole && *rest == ';' ? strstr(rest, "q=") : NULL;
-        bool is_refused = q && q < rest + strcspn(rest, ",") && strtod(q + 2, NULL) <= 0;
-        if (is_whole)
-            return !is_refused;
     }
     return false;
 }
@@ -113,7 +100,7 @@ static void begin(struct server_connection *c, const char *method)
     r->client_address = find_client(c);
     const char *origin = server_header(c, "Origin");
     c->origin = is_allowed_origin(c->server, origin) ? arena_strdup(&c->sc.arena, origin) : NULL;
-    c->accepts_gzip = accepts(server_header(c, "Accept-Encoding"), "gzip");
+    c->accepts_gzip = header_accepts(server_header(c, "Accept-Encoding"), "gzip");
     c->has_begun = true;
 }
 
@@ -215,7 +202,8 @@ static enum MHD_Result answer_options(struct server_connection *c)
     if (c->origin) {
         reply_header(r, "Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS, PATCH");
         reply_header(r, "Access-Control-Allow-Headers",
-                     "Authorization, Content-Type, Accept, X-Correlation-ID, X-Requested-With, Idempotency-Key");
+                     "Authorization, Content-Type, Accept, X-Correlation-ID, X-Requested-With, Idempotency-Key, "
+                     "Last-Event-ID");
         reply_header(r, "Access-Control-Max-Age", "600");
     }
     server_make_response(c);
@@ -255,18 +243,21 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 {
     (void)cls;
     (void)url;
-    (void)version;
     struct server_connection *c = *state;
     if (!c)
         return MHD_NO;
     c->mhd = connection;
-    if (!c->has_begun)
+    if (!c->has_begun) {
+        c->is_http_1_0 = strcmp(version, "HTTP/1.0") == 0;
         return on_head(c, method);
+    }
     if (*upload_len > 0) {
         size_t len = *upload_len;
         *upload_len = 0;
         return on_body(c, upload, len);
     }
+    if (c->request.stream)
+        return server_stream_answer(c);
     return c->is_answered ? server_send_response(c) : on_complete(c);
 }
 
@@ -292,6 +283,7 @@ static void on_done(void *cls, struct MHD_Connection *connection, void **state, 
     if (!c)
         return;
     *state = NULL;
+    stream_done(c->request.stream);
     if (c->response)
         MHD_destroy_response(c->response);
     forget_body(c);

@@ -46,7 +46,7 @@ static bool has_header(const struct reply *reply, const char *name)
     return false;
 }
 
-static void add_common_headers(struct server_connection *c, struct MHD_Response *response)
+void server_add_headers(struct server_connection *c, struct MHD_Response *response)
 {
     static const char *const common[][2] = {
         {"X-Content-Type-Options", "nosniff"},
@@ -108,7 +108,7 @@ void server_make_response(struct server_connection *c)
         MHD_add_response_header(c->response, "Content-Type", type);
     if (is_packed)
         MHD_add_response_header(c->response, "Content-Encoding", "gzip");
-    add_common_headers(c, c->response);
+    server_add_headers(c, c->response);
 }
 
 static void log_access(const struct server_connection *c)

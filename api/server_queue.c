@@ -148,7 +148,10 @@ static void run_alone(struct server *server, struct handler *h, struct server_co
     if (!begin_run(server, h, c))
         return;
     dispatch(&c->request);
-    answer(c);
+    if (c->request.stream)
+        server_stream_attach(c);
+    else
+        answer(c);
 }
 
 static void run_together(struct server *server, struct handler *h, struct server_connection **all, size_t count)

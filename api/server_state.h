@@ -38,6 +38,7 @@ struct server_connection {
     char *target;       /* as it stands in the request line */
     const char *origin; /* of a browser that may call us; NULL else */
     bool accepts_gzip;
+    bool is_http_1_0;
     bool has_begun;
     bool is_answered;    /* `response` is to be sent */
     enum status refused; /* the answer once the body was swallowed */
@@ -56,9 +57,18 @@ struct server_connection {
 void server_make_response(struct server_connection *c);
 /* Logs the access, and hands the response to the library; on its thread. */
 enum MHD_Result server_send_response(struct server_connection *c);
+/* What every answer has, and the reply's own. */
+void server_add_headers(struct server_connection *c, struct MHD_Response *response);
 enum MHD_Result server_send_error(struct server_connection *c, enum status s);
 /* What the library has to say, for its option EXTERNAL_LOGGER. */
 void server_log_message(void *cls, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+
+/* ---- server_stream.c ---- */
+
+/* Gives a connection whose request has a stream to the relay. */
+void server_stream_attach(struct server_connection *c);
+/* The relay gave it back. */
+enum MHD_Result server_stream_answer(struct server_connection *c);
 
 /* ---- server_queue.c ---- */
 

@@ -201,6 +201,8 @@ enum status event_id_parse(const char *text, struct event_id *out)
     const char *dash = strchr(ms, '-');
     if (!dash || !parse_number(ms, (size_t)(dash - ms), &id.ms) || !parse_number(dash + 1, strlen(dash + 1), &id.seq))
         return STATUS_INVALID;
+    if (id.ms == UINT64_MAX && id.seq == UINT64_MAX)
+        return STATUS_INVALID; /* nothing could follow it, and Redis takes it for no place to begin */
     memcpy(id.epoch, text, epoch_len);
     *out = id;
     return STATUS_OK;

@@ -24,7 +24,7 @@ WRAPPERS = {
     "microhttpd.h": ["api/server_state.h", "worker/internal_http.c"],  # one a program
     "seccomp.h": ["worker/extract/lockdown.c"],
     "uchardet/uchardet.h": ["worker/extract/charset.c"],
-    "zlib.h": ["api/server_answer.c"],
+    "zlib.h": ["api/relay/deflate.c", "api/server_answer.c"],
 }
 BORDERS = {"common/": ("api/", "worker/"), "sql/": ("api/", "worker/"), "api/": ("worker/",), "worker/": ("api/",)}
 

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 struct frame;
+struct recent;
 
 enum channel_state { CHANNEL_NONE, CHANNEL_SUBSCRIBING, CHANNEL_LIVE, CHANNEL_UNSUBSCRIBING };
 
@@ -29,6 +30,8 @@ struct channel {
     struct event_id end;   /* the stream's last id when it was looked at; epoch "" = not yet */
     int64_t checked_at_ms; /* then */
     bool is_checking;
+    struct recent *recent;    /* recent.h; NULL = none */
+    int64_t has_no_recent_ms; /* it was tried then, in vain; 0 = not */
     struct batch batch;
     struct channel *next_full; /* of those with a batch */
 };
@@ -55,5 +58,5 @@ bool channel_subscribed(struct channels *c, struct channel *channel);
 void channel_unsubscribed(struct channels *c, struct channel *channel);
 /* Gives up channels that nobody listens to any more. */
 void channels_tidy(struct channels *c, int64_t now_ms);
-/* Their batches must be gone. */
+/* Their batches and what is recent must be gone. */
 void channels_done(struct channels *c);

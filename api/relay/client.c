@@ -148,6 +148,8 @@ static void plan_timer(struct client *c)
         int64_t expiry = clock_monotonic_ms() + left_ms;
         due = expiry < due ? expiry : due;
     }
+    if (c->answer_at_ms && c->answer_at_ms < due)
+        due = c->answer_at_ms;
     if (c->cut_at_ms && c->cut_at_ms < due)
         due = c->cut_at_ms;
     wheel_put(&c->hub->wheel, &c->timer, due);
@@ -160,6 +162,8 @@ void client_start_timer(struct client *c)
     (void)n;
     c->heard_ms = clock_monotonic_ms();
     c->next_ping_ms = c->heard_ms + interval_ms(c) / 2 + random % (uint32_t)(interval_ms(c) / 2 + 1);
+    if (client_is_poll(c)) /* says nothing and is told nothing until then */
+        c->heard_ms = c->next_ping_ms = c->answer_at_ms + interval_ms(c);
     plan_timer(c);
 }
 
@@ -184,6 +188,8 @@ void client_timer(struct wheel_entry *e, void *unused)
         client_close(c, CLOSE_POLICY, "token expired");
         return;
     }
+    if (c->answer_at_ms && now >= c->answer_at_ms)
+        c->ops->due(c);
     if (now - c->heard_ms > 2 * interval_ms(c) + interval_ms(c) / 2) {
         c->state = CLIENT_CLOSING;
         wire_cut(c, true); /* nobody is there */

@@ -1,24 +1,71 @@
 /* Replay, then live: what a connection gets, in order, once. */
 #include "api/relay/hub.h"
 
+#include "api/relay/recent.h"
 #include "common/clock.h"
 #include "common/json.h"
 
 #include <string.h>
 
-/* Asks for the next page once what was sent has left. */
+static bool is_subscribed(const struct client *c)
+{
+    return c->listener.channel && c->listener.channel->state == CHANNEL_LIVE;
+}
+
+static bool send_rendered(struct client *c, struct frame *f)
+{
+    struct frame *rendered = frame_rendered(f, c->format);
+    if (rendered)
+        client_send(c, rendered);
+    return rendered != NULL;
+}
+
+/* Without anything that only a look-up of its own can tell. */
+static bool may_take_recent(const struct client *c)
+{
+    return c->kind == WS_OPERATION && !c->was_truncated && (!c->needs_state || c->answer.state);
+}
+
+static void release_held(struct client *c);
+
+static void take_recent(struct client *c)
+{
+    if (c->needs_state)
+        send_rendered(c, c->answer.state);
+    frame_unref(c->answer.state);
+    c->answer.state = NULL;
+    c->needs_state = c->wants_page = c->is_explicit = false;
+    c->replay.position = recent_give(c, &c->replay.position);
+    c->replay.is_live = c->is_position_known = true;
+    c->hub->tally.replays++;
+    release_held(c);
+    if (c->ops->settled)
+        c->ops->settled(c, STATUS_OK);
+}
+
+/* Asks for the next page once what was sent has left. Only one that is read after the channel was subscribed may be the
+ * last before live events: what is published between an earlier one and the subscription would be lost. So an earlier
+ * one, which a client gets for the state's sake, counts as one during which events were dropped. */
 void client_page_on(struct client *c)
 {
     if (!c->wants_page || c->is_page_asked || c->state != CLIENT_OPEN)
         return;
-    if (!port_is_up(c->hub->port) && !c->needs_state)
+    if (!is_subscribed(c) && !c->needs_state)
         return; /* asked again when the channel is subscribed */
     if (c->queue_count > 0 || wire_is_busy(c)) {
         wire_want_write(c);
         return;
     }
+    if (is_subscribed(c) && may_take_recent(c)) {
+        enum recent_advice advice = recent_ask(c, &c->replay.position, c->is_explicit);
+        c->waits_for_recent = advice == RECENT_WAIT;
+        if (advice == RECENT_TAKE)
+            take_recent(c);
+        if (advice != RECENT_ASK)
+            return;
+    }
     c->wants_page = false;
-    replay_next(&c->replay);
+    replay_next(&c->replay, is_subscribed(c));
     if (!lookup_page(c)) {
         c->state = CLIENT_CLOSING;
         wire_cut(c, false);
@@ -66,14 +113,6 @@ static void begin_anew(struct client *c)
     replay_start(&c->replay, &(struct event_id){0});
     c->wants_page = true;
     client_page_on(c);
-}
-
-static bool send_rendered(struct client *c, struct frame *f)
-{
-    struct frame *rendered = frame_rendered(f, c->format);
-    if (rendered)
-        client_send(c, rendered);
-    return rendered != NULL;
 }
 
 bool client_deliver(struct client *c, struct frame *f)
@@ -149,10 +188,12 @@ static void send_truncated(struct client *c)
 }
 
 /* Without Redis there is no history: the state, and what comes once it is back. */
-static void open_without_history(struct client *c)
+static void open_without_history(struct client *c, enum status status)
 {
     c->wants_page = true; /* tried again every second, and when the channel is subscribed */
     c->hub->has_failed_pages = true;
+    if (c->ops->settled)
+        c->ops->settled(c, status);
 }
 
 void client_paged(struct client *c, enum status status, unsigned generation, const struct history_page *page,
@@ -184,11 +225,10 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
     if (state)
         c->needs_state = false;
     if (!has_page) {
-        open_without_history(c);
+        open_without_history(c, status);
         return;
     }
     c->was_truncated = false;
-    c->is_explicit = false;
     for (int i = 0; i < page->count && c->state == CLIENT_OPEN; i++) {
         struct frame *f = page->frames[i];
         if (!replay_page_event(&c->replay, f))
@@ -198,10 +238,13 @@ void client_paged(struct client *c, enum status status, unsigned generation, con
             client_push(c, rendered); /* a page is bounded, and the next one waits until this one left */
         c->hub->tally.events_replayed++;
     }
-    if (replay_page_end(&c->replay, page)) {
+    c->is_explicit = !replay_page_end(&c->replay, page); /* when there is more, a stream that vanished is a gap */
+    if (!c->is_explicit) {
         c->is_position_known = true;
         c->hub->tally.replays++;
         release_held(c);
+        if (c->ops->settled)
+            c->ops->settled(c, STATUS_OK);
     } else {
         c->wants_page = true;
         client_page_on(c);
@@ -216,11 +259,9 @@ void client_checked(struct client *c, const struct event_id *end, bool is_final_
         c->replay.position = *end;
         c->is_position_known = true;
     }
-    if (!end->epoch[0])
-        return;
-    if (c->replay.position.epoch[0] && strcmp(c->replay.position.epoch, end->epoch) != 0) {
-        begin_anew(c);
-    } else if (is_final_check && event_id_compare(&c->replay.position, end) < 0) {
+    bool is_other = c->replay.position.epoch[0] && strcmp(c->replay.position.epoch, end->epoch) != 0;
+    if (is_other || (is_final_check && event_id_compare(&c->replay.position, end) < 0)) {
+        /* A page decides: the end may have been looked at before the event that the position stands at. */
         replay_start(&c->replay, &c->replay.position);
         c->wants_page = true;
         client_page_on(c);

@@ -25,6 +25,7 @@ static void refuse(struct client *c, int code, const char *reason)
     metrics_add(METRIC_WS_REFUSALS, why, NULL, 1);
     if (is_auth(why))
         metrics_add(METRIC_WS_AUTH_FAILURES, why, NULL, 1);
+    c->refusal = reason;
     client_close(c, code, reason);
 }
 
@@ -74,7 +75,8 @@ void client_choose_position(struct client *c, const struct open_answer *a, const
         position = a->position;
         c->is_position_known = a->has_position;
     }
-    c->needs_state = c->kind == WS_OPERATION;
+    /* Who asks on where the last answer ended has had it. */
+    c->needs_state = c->kind == WS_OPERATION && !(client_is_poll(c) && is_named && !c->was_truncated);
     replay_start(&c->replay, &position);
     c->wants_page = c->is_position_known;
     c->replay.is_live = !c->is_position_known; /* Redis was away: what comes from now on */
@@ -110,6 +112,15 @@ static const char *refusal_of(struct client *c, int *out_code)
     return a->reason;
 }
 
+static void count_opened(struct client *c)
+{
+    c->opened_ms = c->heard_ms;
+    metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "connected", 1);
+    metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, 1);
+    if (c->head.last_id && *c->head.last_id)
+        metrics_add(METRIC_WS_RECONNECTS, client_type(c), NULL, 1);
+}
+
 void client_established(struct client *c)
 {
     int code;
@@ -119,11 +130,8 @@ void client_established(struct client *c)
         refuse(c, code, refusal);
         return;
     }
-    c->opened_ms = c->heard_ms;
-    metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "connected", 1);
-    metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, 1);
-    if (c->head.last_id && *c->head.last_id)
-        metrics_add(METRIC_WS_RECONNECTS, client_type(c), NULL, 1);
+    if (c->format != FRAME_SSE && !client_is_poll(c))
+        count_opened(c);
     client_choose_position(c, &c->answer, c->head.last_id);
     scope_done(&c->head_scope); /* neither token nor path is needed any more */
     scope_init(&c->head_scope, NULL);

@@ -1,6 +1,7 @@
 /* What a client sends. */
 #include "api/relay/hub.h"
 
+#include "api/relay/deflate.h"
 #include "api/relay/flood.h"
 #include "common/clock.h"
 #include "common/json.h"
@@ -37,6 +38,7 @@ static void resume(struct client *c, const char *last_id)
         return;
     bool needs_state = c->needs_state;
     struct open_answer nowhere = {0};
+    c->was_truncated = false; /* a word that is due about another position is not due about this one */
     client_choose_position(c, &nowhere, last_id);
     c->needs_state = needs_state;
     client_page_on(c);
@@ -44,6 +46,10 @@ static void resume(struct client *c, const char *last_id)
 
 static void take_message(struct client *c, const char *text, size_t len)
 {
+    if (!utf8_is_valid(text, len)) {
+        client_close(c, CLOSE_BAD_TEXT, "this is not UTF-8");
+        return;
+    }
     while (len && strchr(" \t\r\n", text[len - 1]))
         len--;
     if (len == 4 && memcmp(text, "ping", 4) == 0) {
@@ -65,6 +71,32 @@ static void take_message(struct client *c, const char *text, size_t len)
     scope_done(&sc);
 }
 
+static void too_big(struct client *c)
+{
+    client_close(c, CLOSE_TOO_BIG, "at most 64 KiB a message");
+    text_free(&c->message);
+}
+
+static void take_whole(struct client *c, const char *bytes, size_t len)
+{
+    if (!c->is_packed) {
+        take_message(c, bytes, len);
+        return;
+    }
+    scoped_text text = {0};
+    switch (deflate_unpack(&text, bytes, len, MESSAGE_BYTES)) {
+    case DEFLATE_OK:
+        take_message(c, text_str(&text), text.len);
+        break;
+    case DEFLATE_BROKEN:
+        client_close(c, CLOSE_BAD_TEXT, "this message cannot be decompressed");
+        break;
+    case DEFLATE_TOO_LARGE:
+        too_big(c);
+        break;
+    }
+}
+
 void client_receive(struct client *c, const char *bytes, size_t len, bool is_first, bool is_final, bool is_binary)
 {
     client_heard(c);
@@ -79,19 +111,18 @@ void client_receive(struct client *c, const char *bytes, size_t len, bool is_fir
     }
     c->message_bytes += len;
     if (c->message_bytes > MESSAGE_BYTES) {
-        client_close(c, CLOSE_TOO_BIG, "at most 64 KiB a message");
-        text_free(&c->message);
+        too_big(c);
         return;
     }
     if (c->is_ignoring)
         return;
     if (is_first && is_final) {
-        take_message(c, bytes, len);
+        take_whole(c, bytes, len);
         return;
     }
     text_append(&c->message, bytes, len);
     if (is_final) {
-        take_message(c, text_str(&c->message), c->message.len);
+        take_whole(c, text_str(&c->message), c->message.len);
         text_free(&c->message);
     }
 }

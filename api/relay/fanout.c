@@ -1,6 +1,7 @@
 #include "api/relay/fanout.h"
 
 #include "api/relay/hub.h"
+#include "api/relay/recent.h"
 
 #include <string.h>
 
@@ -128,6 +129,7 @@ void fanout_add(struct hub *hub, struct channel *channel, struct frame *f)
         b->frames = must_realloc(b->frames, (size_t)b->capacity * sizeof(struct frame *));
     }
     b->frames[b->count++] = frame_ref(f);
+    recent_add(channel, f);
     b->bytes += f->len;
     if (b->bytes >= BATCH_BYTES)
         fanout_flush(hub);

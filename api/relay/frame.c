@@ -1,5 +1,6 @@
 #include "api/relay/frame.h"
 
+#include "api/relay/deflate.h"
 #include "api/relay/event_scan.h"
 #include "common/json.h"
 
@@ -7,7 +8,14 @@
 #include <string.h>
 
 enum { LARGEST_EVENT_BYTES = 256 << 10 }; /* ours are a few KiB */
-enum { OPCODE_TEXT = 0x81, OPCODE_CLOSE = 0x88, OPCODE_PING = 0x89, LONGEST_REASON = 123, LONGEST_HEADER = 10 };
+enum {
+    OPCODE_TEXT = 0x81,
+    OPCODE_CLOSE = 0x88,
+    OPCODE_PING = 0x89,
+    RSV1 = 0x40,
+    LONGEST_REASON = 123,
+    LONGEST_HEADER = 10
+};
 
 static size_t put_header(unsigned char out[LONGEST_HEADER], size_t len)
 {
@@ -143,7 +151,7 @@ struct frame *frame_heartbeat(enum frame_format format)
         /* libwebsockets does not report pongs without a payload. */
         text_append(&text, (const unsigned char[]){OPCODE_PING, 1, '.'}, 3);
     }
-    return frame_raw(text.data, text.len);
+    return frame_raw(text_str(&text), text.len);
 }
 
 struct frame *frame_close(int code, const char *reason)
@@ -151,11 +159,11 @@ struct frame *frame_close(int code, const char *reason)
     unsigned char bytes[4 + LONGEST_REASON];
     size_t len = utf8_floor(reason, strlen(reason), LONGEST_REASON);
     bytes[0] = OPCODE_CLOSE;
-    bytes[1] = (unsigned char)(len + 2);
+    bytes[1] = (unsigned char)(code ? len + 2 : 0);
     bytes[2] = (unsigned char)(code >> 8);
     bytes[3] = (unsigned char)code;
     memcpy(bytes + 4, reason, len);
-    return frame_raw(bytes, len + 4);
+    return frame_raw(bytes, 2 + (size_t)bytes[1]);
 }
 
 struct frame *frame_ref(struct frame *f)
@@ -174,7 +182,7 @@ void frame_unref(struct frame *f)
 }
 
 /* JSON has line breaks between its tokens only. */
-static void put_line(struct text *out, const struct frame *f)
+static void put_on_one_line(struct text *out, const struct frame *f)
 {
     size_t start = out->len;
     text_append(out, f->json, f->json_len);
@@ -185,20 +193,65 @@ static void put_line(struct text *out, const struct frame *f)
     text_putc(out, '\n');
 }
 
+static void put_id(struct text *out, const struct event_id *id)
+{
+    text_printf(out, "%s-%llu-%llu", id->epoch, (unsigned long long)id->ms, (unsigned long long)id->seq);
+}
+
+static void put_line(struct text *out, const struct frame *f)
+{
+    static const char *const last[] = {"operation_completed", "operation_failed", "operation_cancelled"};
+    bool is_last = false;
+    for (size_t i = 0; i < array_len(last); i++)
+        is_last = is_last || strcmp(f->type, last[i]) == 0;
+    if (f->is_event)
+        put_id(out, &f->id);
+    text_puts(out, is_last ? "\t.\t" : "\t\t");
+    put_on_one_line(out, f);
+}
+
 /* https://html.spec.whatwg.org/multipage/server-sent-events.html */
 static void put_sse(struct text *out, const struct frame *f)
 {
-    if (f->is_event)
-        text_printf(out, "id: %s-%llu-%llu\n", f->id.epoch, (unsigned long long)f->id.ms,
-                    (unsigned long long)f->id.seq);
+    if (f->is_event) {
+        text_puts(out, "id: ");
+        put_id(out, &f->id);
+        text_putc(out, '\n');
+    }
     text_puts(out, "data: ");
-    put_line(out, f);
+    put_on_one_line(out, f);
     text_putc(out, '\n');
 }
 
-static struct frame *make(const struct frame *f, enum frame_format format)
+/* Appends text frames of ours again, those compressed that get smaller. False: none did. */
+static bool put_deflated(struct text *out, const unsigned char *bytes, size_t len)
+{
+    bool is_smaller = false;
+    for (size_t at = 0; at < len;) {
+        size_t header_len = bytes[at + 1] < 126 ? 2 : bytes[at + 1] == 126 ? 4 : 10, payload_len = 0;
+        if (header_len == 2)
+            payload_len = bytes[at + 1];
+        for (size_t i = 2; i < header_len; i++)
+            payload_len = payload_len << 8 | bytes[at + i];
+        const char *payload = (const char *)bytes + at + header_len;
+        scoped_text packed = {0};
+        size_t start = out->len;
+        if (deflate_pack(&packed, payload, payload_len)) {
+            frame_put(out, packed.data, packed.len);
+            out->data[start] = (char)(OPCODE_TEXT | RSV1);
+            is_smaller = true;
+        } else {
+            frame_put(out, payload, payload_len);
+        }
+        at += header_len + payload_len;
+    }
+    return is_smaller;
+}
+
+static struct frame *make(struct frame *f, enum frame_format format)
 {
     scoped_text text = {0};
+    const struct frame *plain;
     switch (format) {
     case FRAME_FLAT:
         flat_render(&text, f->json, f->json_len);
@@ -208,6 +261,12 @@ static struct frame *make(const struct frame *f, enum frame_format format)
         break;
     case FRAME_LINE:
         put_line(&text, f);
+        break;
+    case FRAME_WS_DEFLATED:
+    case FRAME_FLAT_DEFLATED:
+        plain = frame_rendered(f, format == FRAME_WS_DEFLATED ? FRAME_WS : FRAME_FLAT);
+        if (!plain || !put_deflated(&text, plain->bytes, plain->len))
+            return NULL;
         break;
     case FRAME_WS:
     case FRAME_FORMATS:
@@ -231,5 +290,7 @@ struct frame *frame_rendered(struct frame *f, enum frame_format format)
         f->made |= 1u << format;
         f->other[format] = make(f, format);
     }
+    if (!f->other[format] && (format == FRAME_WS_DEFLATED || format == FRAME_FLAT_DEFLATED))
+        return frame_rendered(f, format == FRAME_WS_DEFLATED ? FRAME_WS : FRAME_FLAT);
     return f->other[format];
 }

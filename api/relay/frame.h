@@ -9,10 +9,12 @@
 
 /* How a connection wants its events. */
 enum frame_format {
-    FRAME_WS,   /* as they were published */
-    FRAME_FLAT, /* ?format=flat: as clients of the oldest protocol know them */
-    FRAME_SSE,  /* Server-Sent Events */
-    FRAME_LINE, /* the JSON alone, one line each */
+    FRAME_WS,          /* as they were published */
+    FRAME_FLAT,        /* ?format=flat: as clients of the oldest protocol know them */
+    FRAME_SSE,         /* Server-Sent Events */
+    FRAME_LINE,        /* for a long poll's answer, see poll_answer.h */
+    FRAME_WS_DEFLATED, /* as FRAME_WS and FRAME_FLAT, each message compressed by itself where that makes it smaller */
+    FRAME_FLAT_DEFLATED,
     FRAME_FORMATS
 };
 
@@ -40,7 +42,7 @@ struct frame *frame_raw(const void *bytes, size_t len);
 struct frame *frame_event(const char *json, size_t len, const struct event_id *id);
 /* What keeps a connection alive: {"type":"ping"} and a ping of the protocol in one write; a comment of SSE. */
 struct frame *frame_heartbeat(enum frame_format format);
-/* A close frame of WebSockets; `reason` is cut to 123 bytes. */
+/* A close frame of WebSockets; `reason` is cut to 123 bytes. Code 0: an empty one. */
 struct frame *frame_close(int code, const char *reason);
 struct frame *frame_ref(struct frame *f);
 void frame_unref(struct frame *f);

@@ -104,7 +104,7 @@ static void take_head(struct history_page *page, const redisReply *reply, struct
         (void)parse_stream_id(reply->element[3]->str, &page->end);
         memcpy(page->end.epoch, page->epoch, sizeof page->end.epoch);
     }
-    *out_trimmed = reply->element[4]->integer == 1;
+    *out_trimmed = page->is_trimmed = reply->element[4]->integer == 1;
 }
 
 static bool is_zero(const struct event_id *id)
@@ -113,17 +113,18 @@ static bool is_zero(const struct event_id *id)
 }
 
 /* Whether entries after `after` are missing. `is_kept`: the stream holds that entry. One that is younger than the first
- * and is not there was lost with others, whatever the epoch says. */
+ * and is not there was lost with others, whatever the epoch says; an older one that a client named may be of a stream
+ * that expired, with what followed it. */
 static bool is_gap(const struct event_id *after, bool is_explicit, const struct history_page *page,
                    const struct event_id *first, bool trimmed, bool is_kept)
 {
-    if (after->epoch[0] && page->epoch[0] && strcmp(after->epoch, page->epoch) != 0)
-        return true;
+    if (after->epoch[0] && strcmp(after->epoch, page->epoch) != 0)
+        return true; /* also when there is none any more: the data are gone, and nothing may ever follow */
     if (is_zero(after))
         return is_explicit && trimmed;
     if (!page->is_there)
         return is_explicit;
-    return event_id_compare(after, first) < 0 ? trimmed : !is_kept;
+    return event_id_compare(after, first) < 0 ? trimmed || is_explicit : !is_kept;
 }
 
 enum status history_read(struct scope *sc, struct redis *events, const char *stream, const struct event_id *after,
@@ -224,9 +225,9 @@ unsigned replay_start(struct replay *r, const struct event_id *position)
     return ++r->generation;
 }
 
-void replay_next(struct replay *r)
+void replay_next(struct replay *r, bool is_subscribed)
 {
-    r->has_lost_held = false;
+    r->has_lost_held = !is_subscribed;
 }
 
 bool replay_page_event(struct replay *r, const struct frame *event)

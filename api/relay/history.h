@@ -14,6 +14,7 @@ struct history_page {
     char epoch[17];      /* of the Redis data set now; "" = none yet */
     bool is_there;       /* the stream exists */
     bool is_more;        /* the page was full */
+    bool is_trimmed;     /* the stream does not hold its beginning any more */
     bool is_truncated;   /* what follows `after` is not all there any more */
     struct event_id end; /* the stream's last id; zero = none */
     struct frame *frames[HISTORY_PAGE_EVENTS];
@@ -49,8 +50,9 @@ enum replay_advice replay_live(struct replay *r, struct frame *event);
 /* Begins (again) at `position`; what was held is forgotten, as the stream has it. Returns the generation for the page's
  * request. */
 unsigned replay_start(struct replay *r, const struct event_id *position);
-/* Before each further page: what was held since the last request stays unless too much of it was dropped. */
-void replay_next(struct replay *r);
+/* Before each further page: what was held since the last request stays unless too much of it was dropped.
+ * `is_subscribed`: what is published from now on is heard; if not, another page is needed after this one. */
+void replay_next(struct replay *r, bool is_subscribed);
 /* True when the event of a page is news; moves the position. */
 bool replay_page_event(struct replay *r, const struct frame *event);
 /* After a page was sent: true = all of it is there, is_live is set and `held` is to be passed through replay_live() and

@@ -2,6 +2,7 @@
 
 #include "api/relay/fanout.h"
 #include "api/relay/flood.h"
+#include "api/relay/recent.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
@@ -132,7 +133,9 @@ static void on_up(void *context)
 static void suspend_listeners(struct table_node *node, void *unused)
 {
     (void)unused;
-    for (struct listener *l = ((struct channel *)node)->first; l; l = l->next)
+    struct channel *channel = (struct channel *)node;
+    recent_drop(channel); /* what came since is missing in it */
+    for (struct listener *l = channel->first; l; l = l->next)
         client_suspend(client_of(l));
 }
 
@@ -159,8 +162,10 @@ static void on_unsubscribed(void *context, const char *name)
 {
     struct hub *hub = context;
     struct channel *channel = channel_find(&hub->channels, name);
-    if (channel)
+    if (channel) {
+        recent_drop(channel);
         channel_unsubscribed(&hub->channels, channel);
+    }
 }
 
 /* What the registry asks of this instance. */
@@ -183,6 +188,8 @@ static void on_message(void *context, const char *name, const char *bytes, size_
         return;
     }
     struct channel *channel = channel_find(&hub->channels, name);
+    if (channel && !channel->first)
+        recent_drop(channel); /* it would lack this one */
     struct frame *f = channel && channel->first ? frame_event(bytes, len, NULL) : NULL;
     if (!f)
         return;
@@ -207,6 +214,7 @@ static void settle_check(struct table_node *node, void *context)
 {
     const int64_t *now = context;
     struct channel *channel = (struct channel *)node;
+    recent_tidy(channel, *now);
     if (!channel->checked_at_ms || *now - channel->checked_at_ms < CHECK_GRACE_MS)
         return;
     channel->checked_at_ms = 0;
@@ -260,7 +268,7 @@ static enum status start_parts(struct scope *sc, struct hub *hub)
     if (s == STATUS_OK)
         s = port_new(sc, hub->shared->feed, hub->loop, &events, &hub->port);
     hub->channels.port = hub->port;
-    return s;
+    return s == STATUS_OK ? streams_new(sc, hub) : s;
 }
 
 enum status hub_init(struct scope *sc, struct hub *hub)
@@ -305,7 +313,7 @@ void hub_drain(struct hub *hub, int spread_ms)
     shuffle(list, count);
     int64_t now = clock_monotonic_ms();
     for (int i = 0; i < count; i++) {
-        list[i]->cut_at_ms = now + (int64_t)spread_ms * i / count;
+        list[i]->cut_at_ms = now + (client_is_poll(list[i]) ? 0 : (int64_t)spread_ms * i / count);
         wheel_put(&hub->wheel, &list[i]->timer, list[i]->cut_at_ms);
     }
     free(list);
@@ -318,6 +326,7 @@ void hub_stop(struct hub *hub)
     lookup_stop(hub->scans);
     lookup_stop(hub->lookup);
     openings_close(hub->openings);
+    streams_stop(hub->streams);
     flush_dirty(hub);
     uv_close((uv_handle_t *)&hub->tick, NULL);
     uv_close((uv_handle_t *)&hub->check, NULL);
@@ -327,12 +336,14 @@ static void drop_batch(struct table_node *node, void *unused)
 {
     (void)unused;
     fanout_drop((struct channel *)node);
+    recent_drop((struct channel *)node);
 }
 
 void hub_done(struct hub *hub)
 {
     lookup_free(hub->scans);
     lookup_free(hub->lookup);
+    streams_free(hub->streams);
     table_each(&hub->channels.table, drop_batch, NULL);
     channels_done(&hub->channels);
     for (int i = 0; i < FRAME_FORMATS; i++)

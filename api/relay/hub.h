@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 
+enum { CLOSE_PROTOCOL = 1002, CLOSE_BAD_TEXT = 1007 }; /* what a client does wrong */
 enum { CLOSE_POLICY = 1008, CLOSE_TOO_BIG = 1009, CLOSE_FAULT = 1011, CLOSE_RESTART = 1012 };
 
 enum {
@@ -31,6 +32,7 @@ enum client_state {
 
 struct openings;
 struct scan;
+struct streams;
 struct client;
 
 struct open_answer {
@@ -42,6 +44,7 @@ struct open_answer {
     int64_t user_id, api_key_id, expires_at; /* api_key_id 0 = it came with a signed token */
     bool is_superuser, is_registered, has_position;
     struct event_id position;
+    bool is_announced; /* an operation whose last event was published: no other one follows */
 };
 /* What moves a client's bytes: a WebSocket (relay.c) is one kind of wire. All on the loop. */
 struct wire_ops {
@@ -62,6 +65,10 @@ struct wire_ops {
     bool (*is_unheard)(const struct client *c, int64_t for_ms);
     /* The last thing that is written; what comes after is the wire's. */
     struct frame *(*goodbye)(int code, const char *reason);
+    /* NULL = does not matter. A page of history could not be read, or (STATUS_OK) all of them are through. */
+    void (*settled)(struct client *c, enum status s);
+    /* Only where answer_at_ms is set: it is that late. */
+    void (*due)(struct client *c);
 };
 
 struct client {
@@ -85,9 +92,12 @@ struct client {
     bool is_page_asked, wants_page; /* one is on its way, whether it is still wanted or not; another is needed */
     bool is_explicit;               /* the position was named by the client */
     bool is_position_known;
+    bool waits_for_recent;  /* recent.h */
     bool is_ignoring;       /* the rest of a binary message */
     bool is_held, was_held; /* silent.h */
     bool has_ponged;        /* it answers pings of the protocol */
+    bool is_packed;         /* the message is compressed */
+    bool is_in_frame;       /* more of the frame is to come */
     struct open_answer answer;
     char target[65];
     int64_t user_id, api_key_id, expires_at;
@@ -102,6 +112,7 @@ struct client {
     int64_t asked_ms;              /* 0 = not (silent.h) */
     int64_t message_tat_us;        /* flood.h */
     int64_t received_bytes, received_ms;
+    int64_t answer_at_ms; /* of a long poll; 0 = of nobody else */
     struct wheel_entry timer;
     struct text message; /* of several fragments */
     size_t message_bytes;
@@ -139,6 +150,9 @@ struct hub {
     struct silence silence;
     struct tally tally;
     struct wheel wheel;
+    int64_t last_recent; /* number given out */
+    struct streams *streams;
+    void (*let_go)(struct client *c); /* client_gone, and what else counts it */
     struct client *clients, *dirty;
     struct channel *full; /* with a batch to be delivered */
     int client_count;
@@ -150,6 +164,12 @@ struct hub {
     int64_t used_ms; /* flood.h: processor time of this loop */
     bool is_draining, is_stopping, has_failed_pages;
 };
+
+/* It gets one answer and is gone. */
+static inline bool client_is_poll(const struct client *c)
+{
+    return c->format == FRAME_LINE;
+}
 
 static inline void wire_open(struct client *c)
 {
@@ -262,6 +282,16 @@ struct openings *openings_new(void);
 /* Ends those that wait; after the look-up threads have ended. */
 void openings_close(struct openings *o);
 void openings_free(struct openings *o);
+
+/* streams.c */
+struct stream;
+struct stream_http;
+/* relay_attach. Any thread. */
+void stream_attach(struct streams *streams, struct stream *stream, const struct stream_http *http);
+enum status streams_new(struct scope *sc, struct hub *hub) must_check;
+/* Ends those that are left; the loop must run once more before streams_free. */
+void streams_stop(struct streams *streams);
+void streams_free(struct streams *streams);
 
 /* lookups.c: what is asked of PostgreSQL and Redis for a client; each ends in one of the functions below. False = too
  * much at once. */

@@ -5,6 +5,8 @@
 #include "api/relay/hub.h"
 
 struct lane;
+struct stream;
+struct stream_http;
 
 /* Makes the loop; nothing runs yet. A start that fails ends the process: what it left is not taken apart. */
 enum status lane_new(struct scope *sc, struct api *api, struct shared *shared, int number,
@@ -15,6 +17,8 @@ enum status lane_prepare(struct scope *sc, struct lane *lane) must_check;
 enum status lane_start(struct scope *sc, struct lane *lane) must_check;
 /* relay_adopt. Any thread. */
 void lane_adopt(struct lane *lane, int fd, const char *head, size_t head_len, const char *refusal);
+/* relay_attach. Any thread. */
+void lane_attach(struct lane *lane, struct stream *stream, const struct stream_http *http);
 /* Connections that are its, those on their way to it included. */
 int lane_connections(const struct lane *lane);
 /* Begins to let all clients go over the time. Any thread. */

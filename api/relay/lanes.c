@@ -95,14 +95,24 @@ enum status relay_start(struct scope *sc, struct api *api, struct relay **out)
     return s; /* a start that fails ends the process: what it left is not taken apart */
 }
 
-void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, const char *refusal)
+static struct lane *least_busy(const struct relay *r)
 {
     struct lane *least = r->lanes[0];
     for (int i = 1; i < r->lane_count; i++) {
         if (lane_connections(r->lanes[i]) < lane_connections(least))
             least = r->lanes[i];
     }
-    lane_adopt(least, fd, head, head_len, refusal);
+    return least;
+}
+
+void relay_adopt(struct relay *r, int fd, const char *head, size_t head_len, const char *refusal)
+{
+    lane_adopt(least_busy(r), fd, head, head_len, refusal);
+}
+
+void relay_attach(struct relay *r, struct stream *stream, const struct stream_http *http)
+{
+    lane_attach(least_busy(r), stream, http);
 }
 
 const char *relay_trouble(const struct relay *r)

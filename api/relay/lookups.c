@@ -17,7 +17,8 @@ struct page_job {
     struct job job;
     struct client *client;
     unsigned generation;
-    bool wants_state, is_explicit;
+    enum frame_format format;
+    bool wants_state, was_truncated, is_explicit;
     char target[65];
     int64_t user_id;
     char *stream;
@@ -77,9 +78,20 @@ static enum status read_state(struct scope *sc, struct page_job *j, struct looku
 {
     scoped(PGresult) *rows = NULL;
     enum status s = find_operation(sc, tools, j->target, j->user_id, &rows);
-    if (s == STATUS_OK)
+    if (s == STATUS_OK) {
+        frame_unref(j->state); /* older */
         j->state = lookup_state_frame(rows, 0);
+    }
     return s;
+}
+
+/* These frames are for one client: what it takes to compress them is done here, and not on the loop. */
+static void render_ahead(struct page_job *j)
+{
+    for (int i = 0; i < j->page.count; i++)
+        frame_rendered(j->page.frames[i], j->format);
+    if (j->state)
+        frame_rendered(j->state, j->format);
 }
 
 static void run_page(struct job *job, struct lookup_tools *tools)
@@ -92,11 +104,12 @@ static void run_page(struct job *job, struct lookup_tools *tools)
     (void)FAULT(BEFORE_HISTORY, j->stream);
     if (j->status == STATUS_OK)
         j->status = history_read(&sc, tools->events, j->stream, &j->after, j->is_explicit, &j->page);
-    if (j->status == STATUS_OK && j->page.is_truncated && !j->state && j->target[0])
-        j->status = read_state(&sc, j, tools);
+    if (j->status == STATUS_OK && (j->was_truncated || j->page.is_truncated) && j->target[0])
+        j->status = read_state(&sc, j, tools); /* it has to tell what events do not tell any more */
     if (j->status != STATUS_OK)
         log_debug("relay_page_failed", log_text("status", status_name(j->status)),
                   log_text("problem", sc.problem_text));
+    render_ahead(j);
     scope_done(&sc);
 }
 
@@ -119,9 +132,11 @@ bool lookup_page(struct client *c)
     j->job = (struct job){.run = run_page, .end = end_page};
     j->client = c;
     j->generation = c->replay.generation;
+    j->format = c->format;
     j->state = c->answer.state; /* as it was when it opened, which is before this page */
     c->answer.state = NULL;
     j->wants_state = c->needs_state && !j->state;
+    j->was_truncated = c->was_truncated;
     j->is_explicit = c->is_explicit;
     j->user_id = c->user_id;
     j->stream = must_strdup(hub_stream_name(&sc, c));
@@ -243,7 +258,7 @@ void lookup_renew(struct hub *hub)
     while (c) {
         struct registry_job *j = registry_job(false, REGISTRY_BATCH);
         for (; c && j->count < REGISTRY_BATCH; c = c->next) {
-            if (!c->is_counted)
+            if (!c->is_counted || client_is_poll(c))
                 continue;
             c->is_registered = true;
             j->list[j->count++] = c->registration;

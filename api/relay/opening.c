@@ -24,6 +24,8 @@ struct opening {
     struct client *client;
     enum ws_kind kind;
     bool wants_end, is_again;
+    bool is_known; /* came over HTTP, which found out who it is */
+    bool is_poll;
     char *token;
     char target[65];
     int64_t number;
@@ -120,6 +122,8 @@ static void read_tokens(struct scope *sc, struct batch_job *j)
     for (int i = 0; i < j->count; i++) {
         struct opening *o = j->list[i];
         o->answer.status = STATUS_OK;
+        if (o->is_known)
+            continue;
         if (!o->token || !*o->token) {
             refuse(o, STATUS_UNAUTHENTICATED, "no_token", "Not authenticated");
             continue;
@@ -160,6 +164,7 @@ static void take_operation(struct scope *sc, struct opening *o, const PGresult *
         refuse(o, STATUS_FORBIDDEN, "no_access", "You don't have access to this operation");
     } else {
         o->answer.operation_type = relay_operation_type(db_text(rows, row, "type"));
+        o->answer.is_announced = db_bool(rows, row, "is_announced");
         o->answer.state = lookup_state_frame(rows, row);
     }
 }
@@ -176,6 +181,11 @@ static void take_row(struct scope *sc, struct opening *o, const PGresult *rows, 
         return;
     }
     o->answer.user_id = o->registration.user_id = db_int(rows, row, "user_id", 0);
+    if (o->is_known) {
+        if (o->kind == WS_OPERATION)
+            take_operation(sc, o, rows, row);
+        return;
+    }
     o->answer.is_superuser = !is_key && db_bool(rows, row, "is_superuser");
     o->answer.api_key_id = db_int(rows, row, "api_key_id", 0);
     o->answer.expires_at = is_key ? db_int(rows, row, "api_key_expires_at", 0) : o->who.expires_at;
@@ -213,7 +223,7 @@ static void count_users(struct scope *sc, struct batch_job *j)
     struct rate rate = rate_of(settings->ws_connects_per_user, 60000000);
     for (int i = 0; i < j->count; i++) {
         struct opening *o = j->list[i];
-        if (!is_on(o) || o->is_again)
+        if (!is_on(o) || o->is_again || o->is_poll)
             continue;
         int64_t wait_us = rate_table_step(j->hub->api->user_connects, &rate, db_number(sc, o->answer.user_id),
                                           clock_monotonic_us(), NULL);
@@ -250,8 +260,8 @@ static void enter_registry(struct scope *sc, struct batch_job *j, struct lookup_
     int count = 0;
     for (int i = 0; i < j->count; i++) {
         struct opening *o = j->list[i];
-        if (!is_on(o))
-            continue;
+        if (!is_on(o) || o->is_poll)
+            continue; /* a poll comes and goes too fast; this instance counts it */
         registry_name(&o->registration, j->hub->api->instance_id, o->number, clock_wall_ms());
         list[count] = &o->registration;
         entering[count++] = o;
@@ -352,6 +362,10 @@ bool lookup_open(struct client *c)
         .kind = c->kind,
         .wants_end = c->kind == WS_OPERATIONS && !(c->head.last_id && *c->head.last_id),
         .is_again = c->was_held,
+        .is_known = c->user_id != 0,
+        .is_poll = client_is_poll(c),
+        .who = {.user_id = c->user_id},
+        .answer = {.api_key_id = c->api_key_id, .expires_at = c->expires_at, .is_superuser = c->is_superuser},
         .token = c->head.token ? must_strdup(c->head.token) : NULL,
         .number = atomic_fetch_add(&hub->shared->last_number, 1) + 1,
     };

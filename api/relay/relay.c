@@ -6,7 +6,9 @@
  * inside one of ours. */
 #include "api/relay/lane.h"
 
+#include "api/relay/deflate.h"
 #include "api/relay/kernel.h"
+#include "api/relay/stream.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -29,6 +31,7 @@ enum {
     HANDSHAKE_BYTES = 16 << 10, /* room for the echo of a long token */
     HEAD_BYTES = 1024,          /* of the rewritten head */
     OVER_LIMIT = 256,           /* connections that are told of the limit; more are cut */
+    RSV1 = 0x40,
     LEAVE_GRACE_MS = 200,
 };
 
@@ -61,9 +64,10 @@ struct lane {
 
 /* ---- what client.c asks for ---- */
 
+/* Once libwebsockets has a reason to close, its close frame is the last that may be sent. */
 static bool socket_is_busy(const struct client *c)
 {
-    return lws_partial_buffered(c->wire);
+    return lws_partial_buffered(c->wire) || lws_get_close_length(c->wire) > 0;
 }
 
 static bool socket_write(struct client *c, const unsigned char *bytes, size_t len)
@@ -76,13 +80,21 @@ static void socket_want_write(struct client *c)
     lws_callback_on_writable(c->wire);
 }
 
+/* libwebsockets looks at its timers when something happens on one of its sockets; on a quiet evening that may be half a
+ * minute away. */
+static void cut_soon(struct lws *wsi)
+{
+    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    lws_cancel_service(lws_get_context(wsi));
+}
+
 static void socket_cut(struct client *c, bool is_hard)
 {
     if (is_hard) {
         struct linger linger = {.l_onoff = 1, .l_linger = 0};
         setsockopt(lws_get_socket_fd(c->wire), SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     }
-    lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    cut_soon(c->wire);
 }
 
 static int64_t socket_received(const struct client *c)
@@ -110,11 +122,67 @@ static int add_echo(const struct client *c, struct lws_process_html_args *args)
     return 0;
 }
 
+/* Only the first frame of a message may say that it is compressed. */
 static void receive(struct lws *wsi, struct client *c, const char *bytes, size_t len)
 {
-    bool is_final = lws_is_final_fragment(wsi) && lws_remaining_packet_payload(wsi) == 0;
-    client_receive(c, bytes, len, lws_is_first_fragment(wsi), is_final, lws_frame_is_binary(wsi));
+    bool is_first = lws_is_first_fragment(wsi), is_packed = lws_get_reserved_bits(wsi) & RSV1;
+    bool is_frame_whole = lws_remaining_packet_payload(wsi) == 0;
+    if (is_first)
+        c->is_packed = is_packed;
+    else if (is_packed && !c->is_in_frame)
+        client_close(c, CLOSE_PROTOCOL, "a frame that goes on says that it is compressed");
+    c->is_in_frame = !is_frame_whole;
+    client_receive(c, bytes, len, is_first, is_frame_whole && lws_is_final_fragment(wsi), lws_frame_is_binary(wsi));
 }
+
+/* Its close frame is answered by us: libwebsockets would give back one of one byte, unknown codes and a reason that is
+ * no text. */
+static int answer_close(struct client *c, const unsigned char *payload, size_t len)
+{
+    client_flush(c); /* what was said before; with both closing at once that is our own close frame */
+    if (c->state == CLIENT_CLOSING)
+        return -1; /* the answer to our own is not answered again */
+    int code = len >= 2 ? payload[0] << 8 | payload[1] : 0;
+    bool is_known = (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
+    if (len > 0 && !is_known)
+        code = CLOSE_PROTOCOL;
+    else if (len > 2 && !utf8_is_valid((const char *)payload + 2, len - 2))
+        code = CLOSE_BAD_TEXT;
+    struct frame *f = frame_close(code, "");
+    if (!lws_get_close_length(c->wire))
+        socket_write(c, f->bytes, f->len);
+    frame_unref(f);
+    return -1;
+}
+
+/* RFC 7692 leaves a control frame no such bit. */
+static int take_pong(struct lws *wsi, struct client *c)
+{
+    if (lws_get_reserved_bits(wsi) & RSV1)
+        client_close(c, CLOSE_PROTOCOL, "a pong is never compressed");
+    client_ponged(c);
+    return 0;
+}
+
+/* permessage-deflate as libwebsockets sees it: it lets RSV1 pass and says yes to what extension.c has chosen. What the
+ * payloads mean is deflate.c's: libwebsockets' own extension keeps two states of zlib for each connection, loses pongs,
+ * and cannot share what it has compressed. */
+static int on_extension(struct lws_context *context, const struct lws_extension *extension, struct lws *wsi,
+                        enum lws_extension_callback_reasons reason, void *user, void *in, size_t len)
+{
+    (void)context, (void)extension, (void)wsi, (void)user, (void)len;
+    static const struct lws_ext_options answers[] = {
+        {"server_no_context_takeover", EXTARG_NONE},
+        {"client_no_context_takeover", EXTARG_NONE},
+        {"server_max_window_bits=" DEFLATE_WINDOW_TEXT, EXTARG_NONE},
+        {NULL, 0},
+    };
+    if (reason == LWS_EXT_CB_CONSTRUCT)
+        *(const struct lws_ext_options **)in = answers;
+    return 0;
+}
+
+static const struct lws_extension extensions[] = {{"permessage-deflate", on_extension, NULL}, {NULL, NULL, NULL}};
 
 static struct lane *lane_of(const struct client *c)
 {
@@ -162,13 +230,12 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *unu
         receive(wsi, c, in, len);
         return 0;
     case LWS_CALLBACK_RECEIVE_PONG:
-        client_ponged(c);
-        return 0;
+        return take_pong(wsi, c);
     case LWS_CALLBACK_SERVER_WRITEABLE:
         client_writeable(c);
         return 0;
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-        return c->state == CLIENT_CLOSING ? -1 : 0; /* the answer to our own close frame is not answered again */
+        return answer_close(c, in, len);
     case LWS_CALLBACK_CLOSED:
     case LWS_CALLBACK_WSI_DESTROY:
         lws_set_opaque_user_data(wsi, NULL);
@@ -285,7 +352,12 @@ static void adopt(struct lane *r, struct adoption *a)
     }
     c->fd = a->fd;
     c->kind = c->head.kind;
-    c->format = c->head.is_flat ? FRAME_FLAT : FRAME_WS;
+    if (!r->hub.settings->ws_deflate)
+        c->head.extension = NULL;
+    if (c->head.extension)
+        c->format = c->head.is_flat ? FRAME_FLAT_DEFLATED : FRAME_WS_DEFLATED;
+    else
+        c->format = c->head.is_flat ? FRAME_FLAT : FRAME_WS;
     memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
     c->refusal = refusal_of(r, &c->head, &c->answer.why);
     if (a->refusal) {
@@ -320,6 +392,13 @@ void lane_adopt(struct lane *r, int fd, const char *head, size_t head_len, const
     uv_async_send(&r->wake);
 }
 
+void lane_attach(struct lane *r, struct stream *stream, const struct stream_http *http)
+{
+    atomic_fetch_add(&r->client_count, 1);
+    atomic_fetch_add(&r->hub.shared->client_count, 1);
+    stream_attach(r->hub.streams, stream, http);
+}
+
 /* ---- the loop ---- */
 
 static void on_wake(uv_async_t *wake)
@@ -344,7 +423,7 @@ static void close_rest(struct lane *r)
 {
     for (struct client *c = r->hub.clients; c; c = c->next) {
         if (c->wire)
-            lws_set_timeout(c->wire, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+            cut_soon(c->wire);
     }
 }
 
@@ -385,6 +464,7 @@ static enum status create_context(struct scope *sc, struct lane *r)
     r->info = (struct lws_context_creation_info){
         .port = CONTEXT_PORT_NO_LISTEN,
         .protocols = r->protocols,
+        .extensions = extensions,
         .options = LWS_SERVER_OPTION_LIBUV,
         .foreign_loops = loops,
         .retry_and_idle_policy = &r->no_timers,
@@ -423,6 +503,7 @@ uv_loop_t *lane_loop(struct lane *r)
 
 enum status lane_prepare(struct scope *sc, struct lane *r)
 {
+    r->hub.let_go = let_go;
     return hub_init(sc, &r->hub);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "api/api.h"
+#include "api/relay/stream.h"
 
 /* Starts the loop's thread, its Redis subscription and the threads that look things up in PostgreSQL and Redis. `api`
  * outlives it. */
@@ -11,6 +12,8 @@ enum status relay_start(struct scope *sc, struct api *api, struct relay **out) m
  * already. Any thread; the socket is the relay's from now on, whatever happens. `head` is copied. `refusal`: it is
  * accepted only to be closed with 1008 and this constant sentence; NULL = it is welcome. */
 void relay_adopt(struct relay *relay, int fd, const char *head, size_t head_len, const char *refusal);
+/* Takes over an HTTP request for events, see stream.h. Any thread. */
+void relay_attach(struct relay *relay, struct stream *stream, const struct stream_http *http);
 /* NULL when the subscription lives; else a constant sentence ("Redis is away"), for /readyz. */
 const char *relay_trouble(const struct relay *relay);
 /* Connections open now. */

@@ -1,5 +1,6 @@
 #include "api/relay/upgrade.h"
 
+#include "api/relay/extension.h"
 #include "common/message.h"
 
 #include <arpa/inet.h>
@@ -201,6 +202,8 @@ static void take_header(struct scope *sc, struct ws_head *out, struct seen *seen
         seen->has_version = slice_is(value, "13");
     else if (slice_is(name, "Sec-WebSocket-Protocol"))
         take_protocols(sc, out, value);
+    else if (slice_is(name, "Sec-WebSocket-Extensions") && !out->extension)
+        out->extension = extension_answer(value.at, value.len);
     else if (slice_is(name, "Origin"))
         out->origin = arena_strndup(&sc->arena, value.at, value.len);
     else if (slice_is(name, "Host"))
@@ -250,8 +253,11 @@ void ws_head_rewrite(struct text *out, const struct ws_head *head)
     text_printf(out,
                 "GET /ws HTTP/1.1\r\nHost: opstream\r\nUpgrade: websocket\r\nConnection: "
                 "Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                "Sec-WebSocket-Key: %s\r\n\r\n",
+                "Sec-WebSocket-Key: %s\r\n",
                 head->key);
+    if (head->extension)
+        text_printf(out, "Sec-WebSocket-Extensions: %s\r\n", head->extension);
+    text_puts(out, "\r\n");
 }
 
 /* The host of "host:port" or "[v6]:port" is an address or localhost. */

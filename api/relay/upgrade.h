@@ -18,13 +18,14 @@ enum { WS_KEY_CHARS = 24, WS_ECHO_MAX = 4200 };
 
 struct ws_head {
     enum ws_kind kind;
-    const char *target;  /* the operation's UUID (lower case) or the scan's id; "" if the path has none */
-    const char *token;   /* NULL = none was given */
-    const char *echo;    /* the whole subprotocol to be echoed; NULL = none */
-    const char *last_id; /* NULL = not given; may be "" */
-    const char *origin;  /* NULL = none */
-    const char *host;    /* "" = none */
-    bool is_flat;        /* ?format=flat */
+    const char *target;    /* the operation's UUID (lower case) or the scan's id; "" if the path has none */
+    const char *token;     /* NULL = none was given */
+    const char *echo;      /* the whole subprotocol to be echoed; NULL = none */
+    const char *last_id;   /* NULL = not given; may be "" */
+    const char *origin;    /* NULL = none */
+    const char *host;      /* "" = none */
+    const char *extension; /* what is answered to Sec-WebSocket-Extensions; NULL = nothing */
+    bool is_flat;          /* ?format=flat */
     char key[WS_KEY_CHARS + 1];
     size_t head_len; /* with the empty line; what follows are the first frames */
 };

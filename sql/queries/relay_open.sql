@@ -15,7 +15,7 @@ WITH asked AS (
 )
 SELECT u.id AS user_id, u.is_active, u.is_superuser, k.id AS api_key_id, ceil(extract(epoch FROM k.expires_at))::bigint AS api_key_expires_at,
     o.uuid, o.collection_uuid, o.type, o.status, o.percent, o.error_message, to_iso(o.created_at) AS created_at,
-    to_iso(o.started_at) AS started_at, to_iso(o.completed_at) AS completed_at,
+    to_iso(o.started_at) AS started_at, to_iso(o.completed_at) AS completed_at, o.announced_at IS NOT NULL AS is_announced,
     (o.user_id = u.id OR (c.deleted_at IS NULL AND (c.owner_id = u.id OR c.is_public))) IS TRUE AS may_see
 FROM asked a
     LEFT JOIN k ON k.n = a.n

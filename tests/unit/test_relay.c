@@ -353,13 +353,28 @@ static void too_much_held_is_read_from_the_stream_again(void **state)
     assert_true(r.has_lost_held);
     assert_int_equal(r.held_count, 0);
     assert_false(replay_page_end(&r, &page));
-    replay_next(&r);
+    replay_next(&r, true);
     assert_int_equal(live(&r, EPOCH, 2000), REPLAY_HOLD);
     assert_int_equal(r.held_count, 1);
     page.is_more = true;
     assert_false(replay_page_end(&r, &page));
     page.is_more = false;
     assert_true(replay_page_end(&r, &page));
+    replay_release(&r);
+}
+
+static void a_page_that_was_read_before_the_subscription_is_not_the_last_one(void **state)
+{
+    (void)state;
+    struct replay r = {0};
+    struct history_page page = {.epoch = EPOCH};
+    replay_start(&r, &(struct event_id){0});
+    replay_next(&r, false);
+    assert_false(replay_page_end(&r, &page));
+    replay_next(&r, true);
+    assert_int_equal(live(&r, EPOCH, 7), REPLAY_HOLD);
+    assert_true(replay_page_end(&r, &page));
+    assert_int_equal(r.held_count, 1);
     replay_release(&r);
 }
 
@@ -383,6 +398,7 @@ int main(void)
         cmocka_unit_test(what_comes_during_the_replay_is_held_and_sent_once),
         cmocka_unit_test(another_epoch_restarts_the_replay),
         cmocka_unit_test(too_much_held_is_read_from_the_stream_again),
+        cmocka_unit_test(a_page_that_was_read_before_the_subscription_is_not_the_last_one),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
