@@ -446,7 +446,7 @@ static enum status take_transaction(struct scope *sc, struct redis *r, redisRepl
     for (int i = 0; i < 4; i++) {
         void *reply = NULL;
         if (!r->context) /* an answer before told that this is not the primary any more */
-            return first;
+            return fail(sc, STATUS_UNAVAILABLE, "Redis: the connection was given up");
         if (redisGetReply(r->context, &reply) != REDIS_OK)
             return give_up(sc, r, r->context->errstr);
         enum status s = take_reply(sc, r, reply, i == 3 ? &last : NULL);
@@ -472,7 +472,7 @@ enum status redis_script_and(struct scope *sc, struct redis *r, const char *scri
             s = give_up(sc, r, r->context->errstr);
         if (s == STATUS_OK)
             s = take_transaction(sc, r, &both);
-        if (s != STATUS_OK)
+        if (s != STATUS_OK || !both)
             break;
         const redisReply *of_script = both->element[0];
         if (of_script->type == REDIS_REPLY_ERROR && strncmp(of_script->str, "NOSCRIPT", 8) == 0) {
