@@ -19,7 +19,8 @@ struct client *client_new(struct hub *hub, const struct wire_ops *ops)
     c->ops = ops;
     c->refs = 1;
     c->fd = -1;
-    scope_init(&c->head_scope, NULL);
+    c->arrival = must_calloc(1, sizeof *c->arrival);
+    scope_init(&c->arrival->scope, NULL);
     c->next = hub->clients;
     if (c->next)
         c->next->link = &c->next;
@@ -34,6 +35,16 @@ void client_ref(struct client *c)
     c->refs++;
 }
 
+void client_drop_arrival(struct client *c)
+{
+    if (!c->arrival)
+        return;
+    text_free(&c->arrival->early);
+    scope_done(&c->arrival->scope);
+    free(c->arrival);
+    c->arrival = NULL;
+}
+
 void client_unref(struct client *c)
 {
     if (--c->refs > 0)
@@ -41,9 +52,8 @@ void client_unref(struct client *c)
     client_drop_queue(c);
     replay_release(&c->replay);
     text_free(&c->message);
-    text_free(&c->early);
     frame_unref(c->answer.state);
-    scope_done(&c->head_scope);
+    client_drop_arrival(c);
     free(c);
 }
 

@@ -82,8 +82,9 @@ void client_choose_position(struct client *c, const struct open_answer *a, const
     c->replay.is_live = !c->is_position_known; /* Redis was away: what comes from now on */
 }
 
-void client_opened(struct client *c, const struct open_answer *a)
+void client_opened(struct client *c, const struct open_answer *a, const char *reason)
 {
+    snprintf(c->arrival->reason, sizeof c->arrival->reason, "%s", reason);
     frame_unref(c->answer.state);
     c->answer = *a;
     if (a->status == STATUS_RATE_LIMITED && strcmp(a->why, "user_limit") == 0 && silent_hold(c))
@@ -109,7 +110,7 @@ static const char *refusal_of(struct client *c, int *out_code)
         return client_count(c);
     if (client_is_server_fault(a->status))
         *out_code = CLOSE_FAULT;
-    return a->reason;
+    return c->arrival->reason;
 }
 
 static void count_opened(struct client *c)
@@ -117,7 +118,7 @@ static void count_opened(struct client *c)
     c->opened_ms = c->heard_ms;
     metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "connected", 1);
     metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, 1);
-    if (c->head.last_id && *c->head.last_id)
+    if (c->arrival->head.last_id && *c->arrival->head.last_id)
         metrics_add(METRIC_WS_RECONNECTS, client_type(c), NULL, 1);
 }
 
@@ -132,10 +133,8 @@ void client_established(struct client *c)
     }
     if (c->format != FRAME_SSE && !client_is_poll(c))
         count_opened(c);
-    client_choose_position(c, &c->answer, c->head.last_id);
-    scope_done(&c->head_scope); /* neither token nor path is needed any more */
-    scope_init(&c->head_scope, NULL);
-    memset(&c->head, 0, sizeof c->head);
+    client_choose_position(c, &c->answer, c->arrival->head.last_id);
+    client_drop_arrival(c); /* neither token nor path is needed any more */
     join_channel(c);
     access_opened(c);
 }

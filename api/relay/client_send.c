@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { SLOW_GOODBYE_MS = 1000 }; /* who does not read will hardly read that */
+
 void client_drop_queue(struct client *c)
 {
     for (; c->queue_count > 0; c->queue_count--) {
@@ -76,6 +78,7 @@ static void cut_slow(struct client *c)
     if (c->speaks_resume) {
         client_drop_queue(c);
         client_close(c, CLOSE_RESTART, "too slow: reconnect with last_id");
+        wheel_put(&c->hub->wheel, &c->timer, clock_monotonic_ms() + SLOW_GOODBYE_MS);
         return;
     }
     c->state = CLIENT_CLOSING;
@@ -87,7 +90,8 @@ static void cut_slow(struct client *c)
 void client_look_slow(struct client *c, int64_t now_ms)
 {
     int64_t most_ms = (c->hub->settings->ws_slow_seconds - 1) * 1000;
-    if (c->state >= CLIENT_CLOSING || !c->wire || (c->queue_count == 0 && !wire_is_busy(c))) {
+    bool has_own_rule = c->scan != NULL; /* it goes on where its client reads, and ends by itself */
+    if (c->state >= CLIENT_CLOSING || !c->wire || has_own_rule || (c->queue_count == 0 && !wire_is_busy(c))) {
         c->stalled_since_ms = 0;
         return;
     }

@@ -126,6 +126,7 @@ static void open_client(struct client *c)
         stream_refuse(s, stream_refused_as(c), c->refusal);
         return;
     }
+    stream_count(s);
     c->speaks_resume = true;
     s->start = c->replay.position;
     s->is_start_known = c->is_position_known;

@@ -39,7 +39,6 @@ struct client;
 
 struct open_answer {
     enum status status;
-    char reason[124];
     const char *why;                         /* a label of websocket_refusals_total; constant */
     const char *operation_type;              /* constant; NULL = it is on no operation */
     struct frame *state;                     /* current_state, read before any page; NULL = none. The client's */
@@ -76,19 +75,25 @@ struct wire_ops {
     void (*due)(struct client *c);
 };
 
+/* What is of use only until a connection is open: ten thousand of them need not keep it. */
+struct arrival {
+    struct scope scope; /* owns what `head` points to */
+    struct ws_head head;
+    struct text early; /* what came with the head */
+    char reason[124];  /* of a refusal */
+};
+
 struct client {
     struct hub *hub;
     const struct wire_ops *ops;
     void *wire;                  /* the ops' own; NULL = not yet, or gone */
     int fd;                      /* until there is a wire; -1 = none */
-    struct text early;           /* what came with the head */
     struct client *next, **link; /* all clients */
     struct client *next_dirty;
     int refs; /* the wire, jobs, the dirty list */
     enum client_state state;
-    struct scope head_scope; /* until it is open */
-    struct ws_head head;
-    const char *refusal; /* constant; NULL = none so far */
+    struct arrival *arrival; /* NULL once it is open */
+    const char *refusal;     /* constant; NULL = none so far */
     enum ws_kind kind;
     enum frame_format format;
     bool speaks_resume, is_dirty, is_registered, is_counted, is_superuser;
@@ -234,6 +239,7 @@ static inline int64_t wire_received(const struct client *c)
 struct client *client_new(struct hub *hub, const struct wire_ops *ops);
 void client_ref(struct client *c);
 void client_unref(struct client *c);
+void client_drop_arrival(struct client *c);
 /* Counts it for the limits of this instance alone, which hold when Redis is away too. NULL, or why it is one too many.
  */
 const char *client_count(struct client *c);
@@ -255,7 +261,8 @@ void client_begin(struct client *c);
 void client_established(struct client *c);
 /* Where it wants to begin; `last_id` NULL or "" = it did not say. */
 void client_choose_position(struct client *c, const struct open_answer *a, const char *last_id);
-void client_opened(struct client *c, const struct open_answer *a);
+/* `reason`: why not, if it may not. */
+void client_opened(struct client *c, const struct open_answer *a, const char *reason);
 bool client_is_server_fault(enum status s);
 
 /* client_send.c */

@@ -31,6 +31,7 @@ struct opening {
     int64_t number;
     struct registration registration;
     struct open_answer answer;
+    char reason[124];
     /* while it runs */
     struct credential who;
 };
@@ -100,7 +101,7 @@ static void refuse(struct opening *o, enum status s, const char *why, const char
 {
     o->answer.status = s;
     o->answer.why = why;
-    snprintf(o->answer.reason, sizeof o->answer.reason, "%.*s", (int)utf8_floor(reason, strlen(reason), 123), reason);
+    snprintf(o->reason, sizeof o->reason, "%.*s", (int)utf8_floor(reason, strlen(reason), 123), reason);
 }
 
 static void refuse_by_scope(struct opening *o, struct scope *sc, enum status s, const char *why)
@@ -324,7 +325,7 @@ static void run_batch(struct job *job, struct lookup_tools *tools)
 static void finish(struct opening *o)
 {
     o->client->registration = o->registration;
-    client_opened(o->client, &o->answer);
+    client_opened(o->client, &o->answer, o->reason);
     client_unref(o->client);
     free(o->token);
     free(o);
@@ -364,13 +365,13 @@ bool lookup_open(struct client *c)
     *o = (struct opening){
         .client = c,
         .kind = c->kind,
-        .wants_end = c->kind == WS_OPERATIONS && !(c->head.last_id && *c->head.last_id),
+        .wants_end = c->kind == WS_OPERATIONS && !(c->arrival->head.last_id && *c->arrival->head.last_id),
         .is_again = c->was_held,
         .is_known = c->user_id != 0,
         .is_poll = client_is_poll(c),
         .who = {.user_id = c->user_id},
         .answer = {.api_key_id = c->api_key_id, .expires_at = c->expires_at, .is_superuser = c->is_superuser},
-        .token = c->head.token ? must_strdup(c->head.token) : NULL,
+        .token = c->arrival->head.token ? must_strdup(c->arrival->head.token) : NULL,
         .number = atomic_fetch_add(&hub->shared->last_number, 1) + 1,
     };
     c->access_round = access_round(hub);

@@ -82,6 +82,7 @@ static void open_client(struct client *c)
         stream_refuse(s, stream_refused_as(c), c->refusal);
         return;
     }
+    stream_count(s);
     c->speaks_resume = false; /* there is nothing to say to it but the answer */
     s->start = c->replay.position;
     stream_ready(s);

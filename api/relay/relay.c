@@ -118,12 +118,12 @@ static bool socket_is_unheard(const struct client *c, int64_t for_ms)
 static int add_echo(const struct client *c, struct lws_process_html_args *args)
 {
     static const char name[] = "sec-websocket-protocol: ";
-    if (!c->head.echo)
+    if (!c->arrival->head.echo)
         return 0;
-    size_t needed = sizeof name + strlen(c->head.echo) + 2;
+    size_t needed = sizeof name + strlen(c->arrival->head.echo) + 2;
     if (args->max_len < 0 || (size_t)args->max_len < needed + 4)
         return 1;
-    args->p += lws_snprintf(args->p, (size_t)args->max_len, "%s%s\r\n", name, c->head.echo);
+    args->p += lws_snprintf(args->p, (size_t)args->max_len, "%s%s\r\n", name, c->arrival->head.echo);
     return 0;
 }
 
@@ -314,9 +314,9 @@ static void socket_open(struct client *c)
     struct lane *r = lane_of(c);
     int fd = c->fd;
     scoped_text head = {0};
-    ws_head_rewrite(&head, &c->head);
-    text_append(&head, text_str(&c->early), c->early.len);
-    text_free(&c->early);
+    ws_head_rewrite(&head, &c->arrival->head);
+    text_append(&head, text_str(&c->arrival->early), c->arrival->early.len);
+    text_free(&c->arrival->early);
     prepare(fd);
     c->fd = -1;
     r->adopting = c;
@@ -350,27 +350,27 @@ static void adopt(struct lane *r, struct adoption *a)
         return;
     }
     struct client *c = client_new(&r->hub, &websocket_wire);
-    enum status s = ws_head_parse(&c->head_scope, a->head, a->len, &c->head);
+    enum status s = ws_head_parse(&c->arrival->scope, a->head, a->len, &c->arrival->head);
     if (s != STATUS_OK) {
-        answer_http(a->fd, s, c->head_scope.problem_text);
+        answer_http(a->fd, s, c->arrival->scope.problem_text);
         let_go(c);
         return;
     }
     c->fd = a->fd;
-    c->kind = c->head.kind;
+    c->kind = c->arrival->head.kind;
     if (!r->hub.settings->ws_deflate)
-        c->head.extension = NULL;
-    if (c->head.extension)
-        c->format = c->head.is_flat ? FRAME_FLAT_DEFLATED : FRAME_WS_DEFLATED;
+        c->arrival->head.extension = NULL;
+    if (c->arrival->head.extension)
+        c->format = c->arrival->head.is_flat ? FRAME_FLAT_DEFLATED : FRAME_WS_DEFLATED;
     else
-        c->format = c->head.is_flat ? FRAME_FLAT : FRAME_WS;
-    memcpy(c->target, c->head.target, strnlen(c->head.target, sizeof c->target - 1));
-    c->refusal = refusal_of(r, &c->head, &c->answer.why);
+        c->format = c->arrival->head.is_flat ? FRAME_FLAT : FRAME_WS;
+    memcpy(c->target, c->arrival->head.target, strnlen(c->arrival->head.target, sizeof c->target - 1));
+    c->refusal = refusal_of(r, &c->arrival->head, &c->answer.why);
     if (a->refusal) {
         c->refusal = a->refusal;
         c->answer.why = "address_rate";
     }
-    text_append(&c->early, a->head + c->head.head_len, a->len - c->head.head_len);
+    text_append(&c->arrival->early, a->head + c->arrival->head.head_len, a->len - c->arrival->head.head_len);
     client_begin(c);
 }
 

@@ -29,7 +29,7 @@ struct stream {
     struct stream *next_ready, **ready_link;
     bool is_ours; /* the connection */
     bool is_begun, is_greeted, is_watched, awaits_room;
-    bool has_hung_up, is_cut, is_hard;
+    bool has_hung_up, is_cut, is_hard, is_counted;
     struct text rest; /* of a write that the socket did not take */
     struct event_id start;
     bool is_start_known;
@@ -51,6 +51,8 @@ void stream_ready(struct stream *s);
 /* Looks whether the client is still there, and whether the socket takes more. */
 void stream_watch(struct stream *s, bool awaits_room);
 void stream_unwatch(struct stream *s);
+/* It is let in: counted as open from now on. */
+void stream_count(struct stream *s);
 /* Gives the connection back to begin with. */
 void stream_begin(struct stream *s);
 /* These give the connection back, and the client is gone: neither it nor the stream may be touched after them. */

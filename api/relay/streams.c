@@ -180,7 +180,9 @@ static void let_client_go(struct stream *s)
     struct client *c = s->client;
     not_ready(s);
     s->client = NULL;
-    metrics_add(METRIC_STREAMS_OPEN, transport(s), NULL, -1);
+    if (s->is_counted)
+        metrics_add(METRIC_STREAMS_OPEN, transport(s), NULL, -1);
+    s->is_counted = false;
     c->hub->let_go(c);
 }
 
@@ -189,6 +191,12 @@ static void give_back(struct stream *s)
     stream_unwatch(s);
     s->is_ours = false;
     s->http.resume(s->http.context);
+}
+
+void stream_count(struct stream *s)
+{
+    s->is_counted = true;
+    metrics_add(METRIC_STREAMS_OPEN, transport(s), NULL, 1);
 }
 
 void stream_begin(struct stream *s)
@@ -236,7 +244,6 @@ static void attach(struct streams *ss, struct stream *s)
     struct client *c = client_new(hub, s->is_poll ? &poll_wire : &event_wire);
     s->is_ours = true;
     s->client = c;
-    metrics_add(METRIC_STREAMS_OPEN, transport(s), NULL, 1);
     c->wire = s;
     c->kind = s->operation_id[0] ? WS_OPERATION : WS_OPERATIONS;
     c->format = s->is_poll ? FRAME_LINE : FRAME_SSE;
@@ -245,7 +252,7 @@ static void attach(struct streams *ss, struct stream *s)
     c->api_key_id = s->api_key_id;
     c->expires_at = s->expires_at;
     c->is_superuser = s->is_superuser;
-    c->head.last_id = s->after ? arena_strdup(&c->head_scope.arena, s->after) : NULL;
+    c->arrival->head.last_id = s->after ? arena_strdup(&c->arrival->scope.arena, s->after) : NULL;
     free(s->after);
     s->after = NULL;
     s->due_ms = clock_monotonic_ms() + s->wait_ms;

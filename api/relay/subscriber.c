@@ -269,11 +269,6 @@ void subscriber_remove(struct subscriber *s, const char *channel)
         redisAsyncCommand(s->context, on_reply, NULL, "UNSUBSCRIBE %s", channel);
 }
 
-bool subscriber_is_up(const struct subscriber *s)
-{
-    return s->is_up;
-}
-
 void subscriber_tick(struct subscriber *s)
 {
     int64_t silence = clock_monotonic_ms() - s->heard_ms;

@@ -25,7 +25,6 @@ enum status subscriber_new(struct scope *sc, uv_loop_t *loop, const struct redis
  * on_unsubscribed. */
 void subscriber_add(struct subscriber *s, const char *channel);
 void subscriber_remove(struct subscriber *s, const char *channel);
-bool subscriber_is_up(const struct subscriber *s);
 /* Once a second. */
 void subscriber_tick(struct subscriber *s);
 /* Closes the connection and its handles; the loop must run once more before subscriber_free. */

@@ -414,9 +414,9 @@ def test_polls_that_wait_are_bounded_for_a_user_an_operation_and_an_instance(mak
     last_id = poll(api, users[0], path_of(operation)).last_id
 
     def hold(user, path):
-        before = metric(stack, api, "websocket_active_connections")
+        before = metric(stack, api, "event_streams_open")
         in_background(lambda: is_cut(api, user, last_id, path))
-        wait_for("the poll to count", lambda: metric(stack, api, "websocket_active_connections") == before + 1)
+        wait_for("the poll to count", lambda: metric(stack, api, "event_streams_open") == before + 1)
 
     hold(users[0], path_of(operation))
     hold(users[0], path_of(operation))
@@ -442,7 +442,7 @@ def test_who_goes_away_leaves_nothing_behind(stack, api, user, operation, transp
         sock.close()
     wait_for("all to be gone", lambda: waiting(stack, api, transport) == 0)
     assert time.monotonic() - started < 50, "long before their time is over"
-    assert metric(stack, api, "websocket_active_connections") == 0
+    assert metric(stack, api, "event_streams_open") == 0
     prefix = stack.env["REDIS_PREFIX"]
     wait_for("the registry to forget them", lambda: stack.redis_cli("ZCARD", prefix + f"websocket:connections:user:{user.id}") == "0")
 
