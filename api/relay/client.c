@@ -202,6 +202,8 @@ void client_timer(struct wheel_entry *e, void *unused)
     }
     if (c->answer_at_ms && now >= c->answer_at_ms)
         c->ops->due(c);
+    if (c->format == FRAME_SSE && !wire_is_busy(c) && !wire_is_unheard(c, 2 * interval_ms(c)))
+        client_heard(c); /* it has no word to answer: its kernel's must do */
     if (now - c->heard_ms > 2 * interval_ms(c) + interval_ms(c) / 2) {
         c->state = CLIENT_CLOSING;
         wire_cut(c, true); /* nobody is there */

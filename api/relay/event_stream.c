@@ -45,8 +45,6 @@ static bool send_parts(struct stream *s, struct iovec *parts, int count)
     ssize_t n = sendmsg(s->http.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN && errno != EINTR)
         return false;
-    if (n > 0)
-        client_heard(s->client); /* who takes is there */
     keep_rest(s, parts, count, n > 0 ? (size_t)n : 0);
     stream_watch(s, s->rest.len > 0);
     return true;
@@ -88,6 +86,16 @@ static void cut(struct client *c, bool is_hard)
     s->is_cut = true;
     s->is_hard = s->is_hard || is_hard;
     stream_ready(s);
+}
+
+static bool is_unheard(const struct client *c, int64_t for_ms)
+{
+    const struct stream *s = stream_of(c);
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (!s->is_ours || getsockopt(s->http.fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return false;
+    return info.tcpi_unacked > 0 && info.tcpi_last_ack_recv >= for_ms;
 }
 
 /* A browser's EventSource comes back by itself, with the id that it saw last. */
@@ -140,6 +148,7 @@ const struct wire_ops event_wire = {
     .write = write_bytes,
     .want_write = want_write,
     .cut = cut,
+    .is_unheard = is_unheard,
     .goodbye = goodbye,
 };
 
