@@ -113,18 +113,19 @@ static const char *refusal_of(struct client *c, int *out_code)
     return c->arrival->reason;
 }
 
-static void count_opened(struct client *c)
+static void count_opened(struct client *c, const char *last_id)
 {
     c->opened_ms = c->heard_ms;
     metrics_add(METRIC_WS_CONNECTIONS, client_type(c), "connected", 1);
     metrics_add(METRIC_WS_ACTIVE, client_type(c), NULL, 1);
-    if (c->arrival->head.last_id && *c->arrival->head.last_id)
+    if (last_id && *last_id)
         metrics_add(METRIC_WS_RECONNECTS, client_type(c), NULL, 1);
 }
 
 void client_established(struct client *c)
 {
     int code;
+    const char *last_id = c->arrival->head.last_id;
     client_start_timer(c);
     const char *refusal = refusal_of(c, &code);
     if (refusal) {
@@ -132,8 +133,8 @@ void client_established(struct client *c)
         return;
     }
     if (c->format != FRAME_SSE && !client_is_poll(c))
-        count_opened(c);
-    client_choose_position(c, &c->answer, c->arrival->head.last_id);
+        count_opened(c, last_id);
+    client_choose_position(c, &c->answer, last_id);
     client_drop_arrival(c); /* neither token nor path is needed any more */
     join_channel(c);
     access_opened(c);
