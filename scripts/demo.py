@@ -352,7 +352,8 @@ def main():
         show_answers(api, collection, question, width)
     env = os.path.relpath(os.path.join(run, "env"))
     print(f"""
-It goes on running at {api.url} (make down stops it). Ask more:
+It goes on running (make down stops it). See it in a browser: {api.url}/  (user and password: {os.path.relpath(run)}/demo-user.json)
+Ask more:
 
   token=$(curl -s {api.url}/api/auth/login -H 'Content-Type: application/json' -d "$(cat {os.path.relpath(run)}/demo-user.json)" | jq -r .access_token)
   curl -s {api.url}/api/v2/search -H "Authorization: Bearer $token" -H 'Content-Type: application/json' \\
