@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { RESUME_COST = 5 }; /* a resume reads a history */
+enum { RESUME_COST = 5 /* a resume reads a history */, BYTES_A_COUNT = 2048 };
 
 void client_heard(struct client *c)
 {
@@ -85,6 +85,9 @@ static void take_whole(struct client *c, const char *bytes, size_t len)
         take_message(c, bytes, len);
         return;
     }
+    /* What little blocks cost to unpack goes by the bytes that were sent, not by those that come out. */
+    if (!flood_count(c, 1 + (int)(len / BYTES_A_COUNT)))
+        return;
     scoped_text text = {0};
     switch (deflate_unpack(&text, bytes, len, MESSAGE_BYTES)) {
     case DEFLATE_OK:

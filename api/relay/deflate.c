@@ -14,6 +14,7 @@ enum {
     PIECE_BYTES = 16 << 10,
     WINDOW_BYTES = 32 << 10,
     AT_BLOCK_END = 128, /* in data_type of zlib */
+    LAST_BLOCKS = 4,    /* of a message: each of two bytes costs as much as a long one */
 };
 static const unsigned char tail[4] = {0x00, 0x00, 0xFF, 0xFF};
 
@@ -64,6 +65,7 @@ static enum deflate_end unpack_run(z_stream *z, const void *bytes, size_t len, s
                                    size_t most)
 {
     unsigned char piece[PIECE_BYTES];
+    int last_blocks = 0;
     z->next_in = (unsigned char *)bytes;
     z->avail_in = (unsigned)len;
     do {
@@ -74,7 +76,7 @@ static enum deflate_end unpack_run(z_stream *z, const void *bytes, size_t len, s
         if (out->len - start + got > most)
             return DEFLATE_TOO_LARGE;
         text_append(out, piece, got);
-        if (end == Z_STREAM_END && !go_on_after_last_block(z, out, start))
+        if (end == Z_STREAM_END && (++last_blocks > LAST_BLOCKS || !go_on_after_last_block(z, out, start)))
             return DEFLATE_BROKEN;
         if (end != Z_OK && end != Z_STREAM_END && end != Z_BUF_ERROR)
             return DEFLATE_BROKEN;

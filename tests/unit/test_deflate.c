@@ -302,9 +302,26 @@ static void small_events_go_as_they_are(void **state)
     frame_unref(f);
 }
 
+/* Each of two bytes, and each would have the window set anew. */
+static void thousands_of_last_blocks_are_refused(void **state)
+{
+    (void)state;
+    scoped_text bomb = {0}, out = {0};
+    for (int i = 0; i < 4; i++)
+        text_append(&bomb, "\x03", 2);
+    text_append(&bomb, "", 1);
+    assert_int_equal(deflate_unpack(&out, bomb.data, bomb.len, 65536), DEFLATE_OK);
+    text_clear(&bomb);
+    for (int i = 0; i < 30000; i++)
+        text_append(&bomb, "\x03", 2);
+    text_append(&bomb, "", 1);
+    assert_int_equal(deflate_unpack(&out, bomb.data, bomb.len, 65536), DEFLATE_BROKEN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(thousands_of_last_blocks_are_refused),
         cmocka_unit_test(an_offer_that_can_be_kept_is_answered),
         cmocka_unit_test(what_cannot_be_kept_is_declined),
         cmocka_unit_test(what_is_packed_is_unpacked_as_it_was),
