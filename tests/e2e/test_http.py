@@ -274,7 +274,7 @@ def test_a_body_that_is_no_object_gets_422(api, body, kind):
 
 
 @pytest.mark.parametrize("path", ["/%", "/%00", "/api/%2e%2e/health", "/../health", "//", "/health/../health", "/\xff".encode("latin-1").decode("latin-1"),
-                                  "/api/auth/login%2f", "/api/auth/me;x", "*", "http:///"])
+                                  "/api/auth/login%2f", "/api/auth/me;x", "*"])
 def test_odd_paths_are_not_found(api, path):
     answer = api.raw(b"GET " + path.encode("latin-1") + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 400")), answer
@@ -282,7 +282,8 @@ def test_odd_paths_are_not_found(api, path):
 
 
 def test_an_absolute_url_is_a_path(api):
-    assert api.raw(b"GET http://a:80/health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+    for url in (b"http://a:80/health", b"http:///"):
+        assert api.raw(b"GET " + url + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
 # --- logs and metrics

@@ -78,10 +78,10 @@ def test_events_of_real_operations_have_the_types(project):
         failed = user.add_source(collection, folder)
         user.must("DELETE", "/api/v2/operations/" + failed["id"])
         user.wait_over(failed["id"], "cancelled")
-        removed = user.ask("DELETE", path).headers["X-Operation-ID"]
-        watch.wait_type("operation_completed", operation=removed)
         state = user.watch(f"/ws/operations/{done['id']}?last_id=")
         state.wait_type("operation_completed")
+        removed = user.ask("DELETE", path).headers["X-Operation-ID"]
+        watch.wait_type("operation_completed", operation=removed)
         told = [f for f in watch.frames + state.frames if f["type"] != "ping"]
         watch.close()
         state.close()
