@@ -145,8 +145,9 @@ static enum status start(struct scope *sc, struct program *p)
 static void stop(struct program *p)
 {
     door_close(p->door);
-    relay_free(p->api.relay);
+    relay_stop(p->api.relay);
     server_free(p->server);
+    relay_free(p->api.relay); /* whether it is well is asked as long as the server runs */
     reconciler_free(p->reconciler);
     metrics_server_free(p->metrics);
     health_free(p->api.health);

@@ -84,7 +84,8 @@ void client_writeable(struct client *c)
 void client_subscribed(struct client *c)
 {
     if (c->kind == WS_DIRECTORY_SCAN) {
-        if (c->state == CLIENT_SUBSCRIBING && !lookup_last_word(c))
+        bool is_there = c->state == CLIENT_SUBSCRIBING || c->state == CLIENT_OPEN;
+        if (is_there && !c->has_last_word && !lookup_last_word(c)) /* it may have come while nobody listened */
             wire_cut(c, false);
         c->replay.is_live = true;
         c->state = c->state == CLIENT_SUBSCRIBING ? CLIENT_OPEN : c->state;
@@ -120,6 +121,8 @@ bool client_deliver(struct client *c, struct frame *f)
 {
     if (c->state != CLIENT_OPEN && c->state != CLIENT_SUBSCRIBING)
         return false;
+    if (c->kind == WS_DIRECTORY_SCAN)
+        c->has_last_word = c->has_last_word || strcmp(f->type, "completed") == 0 || strcmp(f->type, "error") == 0;
     switch (replay_live(&c->replay, f)) {
     case REPLAY_SEND:
         c->is_position_known = true;

@@ -84,6 +84,12 @@ void client_choose_position(struct client *c, const struct open_answer *a, const
 
 void client_opened(struct client *c, const struct open_answer *a, const char *reason)
 {
+    if (c->state == CLIENT_GONE) { /* while it was looked up */
+        frame_unref(a->state);
+        c->is_registered = a->is_registered;
+        lookup_leave(c);
+        return;
+    }
     snprintf(c->arrival->reason, sizeof c->arrival->reason, "%s", reason);
     frame_unref(c->answer.state);
     c->answer = *a;

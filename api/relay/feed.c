@@ -6,7 +6,10 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { TICK_MS = 1000 };
+enum {
+    TICK_MS = 1000,
+    TURN_BYTES = 64 << 10, /* handed over at a time: sockets take more only when the loop has gone round */
+};
 
 enum note_kind { NOTE_UP, NOTE_LOST, NOTE_SUBSCRIBED, NOTE_UNSUBSCRIBED, NOTE_MESSAGE, NOTE_ADD, NOTE_REMOVE };
 
@@ -34,6 +37,7 @@ struct port {
     int number;
     struct subscriber_events events;
     struct inbox inbox; /* not used by the first */
+    struct note *rest;  /* of what was taken out of it */
     bool is_up;
 };
 
@@ -152,11 +156,45 @@ static void hand_over(struct port *p, enum note_kind kind, const char *name, con
     }
 }
 
-/* It reads what it missed in the streams, as after an outage. */
+static struct entry *find(const struct feed *f, const char *name)
+{
+    return (struct entry *)table_find(&f->entries, name);
+}
+
+static void forget(struct feed *f, struct entry *e)
+{
+    table_remove(&f->entries, &e->node);
+    free(e);
+}
+
+/* Brings the subscription to what is wanted. */
+static void settle(struct feed *f, struct entry *e)
+{
+    if (e->wanted && e->state == ENTRY_NONE) {
+        e->state = ENTRY_SUBSCRIBING;
+        subscriber_add(f->subscriber, e->node.name);
+    } else if (!e->wanted && e->state == ENTRY_LIVE) {
+        e->state = ENTRY_UNSUBSCRIBING;
+        subscriber_remove(f->subscriber, e->node.name);
+    } else if (!e->wanted && e->state == ENTRY_NONE) {
+        forget(f, e);
+    }
+}
+
+static void want_no_more(struct table_node *node, void *context)
+{
+    const struct port *p = context;
+    struct entry *e = (struct entry *)node;
+    e->wanted &= ~(1u << p->number);
+    settle(p->feed, e);
+}
+
+/* It reads what it missed in the streams, as after an outage, and asks anew for what it still wants. */
 static void overflow(struct port *p)
 {
     log_warning("relay_loop_lags", log_int("loop", p->number));
     free_notes(take_notes(&p->inbox));
+    table_each(&p->feed->entries, want_no_more, p);
     (void)put_note(&p->inbox, note_new(NOTE_LOST, p->number, "", NULL, 0), SIZE_MAX);
     (void)put_note(&p->inbox, note_new(NOTE_UP, p->number, "", NULL, 0), SIZE_MAX);
 }
@@ -183,39 +221,21 @@ static void tell_wanting(struct feed *f, unsigned wanted, enum note_kind kind, c
 static void on_port_wake(uv_async_t *wake)
 {
     struct port *p = wake->data;
-    for (struct note *n = take_notes(&p->inbox), *next; n; n = next) {
-        next = n->next;
+    size_t bytes = 0;
+    if (!p->rest)
+        p->rest = take_notes(&p->inbox);
+    while (p->rest && bytes < TURN_BYTES) {
+        struct note *n = p->rest;
+        p->rest = n->next;
+        bytes += n->len;
         hand_over(p, n->kind, n->name, n->bytes, n->len);
         free(n);
     }
+    if (p->rest || bytes >= TURN_BYTES)
+        uv_async_send(&p->inbox.wake);
 }
 
 /* ---- the subscription ---- */
-
-static struct entry *find(const struct feed *f, const char *name)
-{
-    return (struct entry *)table_find(&f->entries, name);
-}
-
-static void forget(struct feed *f, struct entry *e)
-{
-    table_remove(&f->entries, &e->node);
-    free(e);
-}
-
-/* Brings the subscription to what is wanted. */
-static void settle(struct feed *f, struct entry *e)
-{
-    if (e->wanted && e->state == ENTRY_NONE) {
-        e->state = ENTRY_SUBSCRIBING;
-        subscriber_add(f->subscriber, e->node.name);
-    } else if (!e->wanted && e->state == ENTRY_LIVE) {
-        e->state = ENTRY_UNSUBSCRIBING;
-        subscriber_remove(f->subscriber, e->node.name);
-    } else if (!e->wanted && e->state == ENTRY_NONE) {
-        forget(f, e);
-    }
-}
 
 static void add(struct feed *f, int port, const char *name)
 {
@@ -380,6 +400,8 @@ void port_stop(struct port *p)
     struct feed *f = p->feed;
     if (p->number > 0) {
         close_inbox(&p->inbox);
+        free_notes(p->rest);
+        p->rest = NULL;
         return;
     }
     subscriber_stop(f->subscriber);

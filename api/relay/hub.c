@@ -206,7 +206,7 @@ static void check_channel(struct table_node *node, void *context)
 {
     struct hub *hub = context;
     struct channel *channel = (struct channel *)node;
-    bool is_turn = (int64_t)(node->hash % CHECK_SECONDS) == hub->next_second_ms / 1000 % CHECK_SECONDS;
+    bool is_turn = (int64_t)(node->hash % CHECK_SECONDS) == hub->seconds % CHECK_SECONDS;
     if (is_turn && channel->first && channel->state == CHANNEL_LIVE && !channel->is_checking &&
         client_of(channel->first)->kind != WS_DIRECTORY_SCAN)
         lookup_check(hub, channel);
@@ -227,6 +227,7 @@ static void settle_check(struct table_node *node, void *context)
 
 static void each_second(struct hub *hub, int64_t now)
 {
+    hub->seconds++;
     tally_tell(&hub->tally);
     flood_tick(hub, now);
     channels_tidy(&hub->channels, now);
@@ -234,7 +235,7 @@ static void each_second(struct hub *hub, int64_t now)
     scan_tick(hub, now);
     if (hub->lane == 0)
         metrics_set(METRIC_WS_SUBSCRIBED, NULL, NULL, feed_is_up(hub->shared->feed) ? 1 : 0);
-    if (hub->lane == 0 && now / 1000 % PULSE_SECONDS == 0)
+    if (hub->lane == 0 && hub->seconds % PULSE_SECONDS == 0)
         lookup_pulse(hub, hub->shared->own_channel);
     table_each(&hub->channels.table, check_channel, hub);
     for (struct client *c = hub->clients; c; c = c->next)
@@ -349,6 +350,7 @@ static void drop_batch(struct table_node *node, void *unused)
 
 void hub_done(struct hub *hub)
 {
+    free(hub->left);
     access_done(hub);
     lookup_free(hub->scans);
     lookup_free(hub->lookup);

@@ -102,6 +102,7 @@ struct client {
     bool is_page_asked, wants_page; /* one is on its way, whether it is still wanted or not; another is needed */
     bool is_explicit;               /* the position was named by the client */
     bool is_position_known;
+    bool has_last_word;     /* of a directory scan */
     bool waits_for_recent;  /* recent.h */
     bool is_ignoring;       /* the rest of a binary message */
     bool is_held, was_held; /* silent.h */
@@ -129,6 +130,7 @@ struct client {
     size_t message_bytes;
     struct scan *scan;
     unsigned access_round; /* in which its rights were looked at */
+    unsigned asked_check;  /* of its channel: the last one that asked for it */
     bool needs_look;       /* they may have changed */
     bool is_refreshing;
     int64_t next_refresh_ms;
@@ -167,7 +169,13 @@ struct hub {
     struct access_rounds *access;
     struct scan *scan_list; /* those that clients wait for */
     struct wheel wheel;
-    int64_t last_recent; /* number given out */
+    int64_t last_recent;       /* number given out */
+    unsigned last_check;       /* as well */
+    int64_t seconds;           /* that this loop has counted */
+    size_t recent_bytes;       /* of all that is kept for newcomers */
+    int renewals;              /* on their way to the registry */
+    struct registration *left; /* meanwhile: once more when they are through */
+    int left_count, left_capacity;
     struct streams *streams;
     void (*let_go)(struct client *c); /* client_gone, and what else counts it */
     struct client *clients, *dirty;
@@ -331,7 +339,8 @@ bool lookup_check(struct hub *hub, struct channel *channel);
 struct frame *lookup_state_frame(const PGresult *rows, int row);
 /* On a look-up thread: STATUS_FORBIDDEN when this user, or the API key it came with, has no right to be here any more.
  */
-enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id) must_check;
+enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id,
+                            bool *out_is_superuser) must_check;
 
 /* access.c: who loses the right to be here is let go (1008) as soon as that is announced, by looking at all connections
  * concerned at once, and within 30 s where nobody announced it. */

@@ -142,12 +142,16 @@ static void free_counter(struct table_node *node, void *context)
     free(node);
 }
 
+void relay_stop(struct relay *r)
+{
+    for (int i = r ? r->lane_count - 1 : -1; i >= 0; i--) /* the first one, which all lean on, last */
+        lane_stop(r->lanes[i]);
+}
+
 void relay_free(struct relay *r)
 {
     if (!r)
         return;
-    for (int i = r->lane_count - 1; i >= 0; i--) /* the first one, which all lean on, last */
-        lane_stop(r->lanes[i]);
     for (int i = 0; i < r->lane_count; i++)
         lane_free(r->lanes[i]);
     feed_free(r->shared.feed);

@@ -15,11 +15,13 @@ struct told {
 struct lookup {
     const struct settings *settings;
     int thread_count, queue_max;
+    int slow_max; /* threads for what is not urgent */
     pthread_t threads[MOST_THREADS];
     uv_async_t wake;
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t has_job;
-    struct job *first, **last, *ended, **last_ended;
+    struct job *urgent, **last_urgent, *first, **last, *ended, **last_ended;
+    int at_work; /* threads that do what is not urgent */
     struct told *told, **last_told;
     int waiting;
     bool is_stopping;
@@ -32,22 +34,52 @@ static void append_job(struct job ***last, struct job *job)
     *last = &job->next;
 }
 
+/* Cuts the first off a list; NULL = it is empty. */
+static struct job *take(struct job **first, struct job ***last)
+{
+    struct job *job = *first;
+    if (!job)
+        return NULL;
+    *first = job->next;
+    if (!*first)
+        *last = first;
+    return job;
+}
+
+/* One thread at least is kept for what is urgent: while PostgreSQL does not answer, what it is asked would hold up what
+ * Redis alone is asked. */
+static bool may_take_slow(const struct lookup *l)
+{
+    return l->first && l->at_work < l->slow_max;
+}
+
 /* NULL = the end. */
 static struct job *next_job(struct lookup *l, bool *out_is_stopping)
 {
     pthread_mutex_lock(&l->lock);
-    while (!l->first && !l->is_stopping)
+    while (!l->urgent && !may_take_slow(l) && !(l->is_stopping && !l->first))
         pthread_cond_wait(&l->has_job, &l->lock);
-    struct job *job = l->first;
+    struct job *job = take(&l->urgent, &l->last_urgent);
+    if (!job && (job = take(&l->first, &l->last)))
+        l->at_work++;
     *out_is_stopping = l->is_stopping;
-    if (job) {
-        l->first = job->next;
-        if (!l->first)
-            l->last = &l->first;
+    if (job)
         l->waiting--;
-    }
     pthread_mutex_unlock(&l->lock);
     return job;
+}
+
+static void note_ended(struct lookup *l, struct job *job)
+{
+    pthread_mutex_lock(&l->lock);
+    if (!job->is_urgent) {
+        l->at_work--;
+        if (l->first || l->is_stopping)
+            pthread_cond_broadcast(&l->has_job); /* others may have waited for that */
+    }
+    append_job(&l->last_ended, job);
+    pthread_mutex_unlock(&l->lock);
+    uv_async_send(&l->wake);
 }
 
 static void *work(void *context)
@@ -68,10 +100,7 @@ static void *work(void *context)
     for (struct job *job; (job = next_job(l, &is_stopping));) {
         if (job->is_urgent || !is_stopping)
             job->run(job, &tools);
-        pthread_mutex_lock(&l->lock);
-        append_job(&l->last_ended, job);
-        pthread_mutex_unlock(&l->lock);
-        uv_async_send(&l->wake);
+        note_ended(l, job);
     }
     redis_free(tools.events);
     db_free(tools.db);
@@ -122,6 +151,8 @@ enum status lookup_new(struct scope *sc, uv_loop_t *loop, const struct settings 
     l->settings = settings;
     l->queue_max = queue_max;
     l->last = &l->first;
+    l->last_urgent = &l->urgent;
+    l->slow_max = threads > 1 ? threads - 1 : 1;
     l->last_ended = &l->ended;
     l->last_told = &l->told;
     pthread_mutex_init(&l->lock, NULL);
@@ -152,7 +183,7 @@ bool lookup_submit(struct lookup *l, struct job *job, bool is_urgent)
     bool is_taken = !l->is_stopping && (is_urgent || l->waiting < l->queue_max);
     job->is_urgent = is_urgent;
     if (is_taken) {
-        append_job(&l->last, job);
+        append_job(is_urgent ? &l->last_urgent : &l->last, job);
         l->waiting++;
         pthread_cond_signal(&l->has_job);
     }

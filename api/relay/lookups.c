@@ -185,7 +185,7 @@ static void end_word(struct job *job)
 {
     struct word_job *j = (struct word_job *)job;
     struct frame *f = j->json ? frame_event(j->json, j->len, NULL) : NULL;
-    if (f)
+    if (f && !j->client->has_last_word)
         client_deliver(j->client, f);
     frame_unref(f);
     client_unref(j->client);
@@ -211,6 +211,7 @@ bool lookup_last_word(struct client *c)
 
 struct registry_job {
     struct job job;
+    struct hub *hub;
     bool is_leaving;
     int count;
     struct registration list[];
@@ -228,29 +229,60 @@ static void run_registry(struct job *job, struct lookup_tools *tools)
     scope_done(&sc);
 }
 
+static void submit_leave(struct hub *hub, const struct registration *r);
+
+/* Who left while its renewal was on its way may have been entered again by it: once more. */
+static void leave_again(struct hub *hub)
+{
+    struct registration *left = hub->left;
+    int count = hub->left_count;
+    hub->left = NULL;
+    hub->left_count = hub->left_capacity = 0;
+    for (int i = 0; i < count; i++)
+        submit_leave(hub, &left[i]);
+    free(left);
+}
+
 static void end_registry(struct job *job)
 {
+    const struct registry_job *j = (const struct registry_job *)job;
+    if (!j->is_leaving && --j->hub->renewals == 0)
+        leave_again(j->hub);
     free(job);
 }
 
-static struct registry_job *registry_job(bool is_leaving, int capacity)
+static struct registry_job *registry_job(struct hub *hub, bool is_leaving, int capacity)
 {
     struct registry_job *j = must_malloc(sizeof *j + (size_t)capacity * sizeof(struct registration));
     j->job = (struct job){.run = run_registry, .end = end_registry};
+    j->hub = hub;
     j->is_leaving = is_leaving;
     j->count = 0;
     return j;
 }
 
+static void submit_leave(struct hub *hub, const struct registration *r)
+{
+    struct registry_job *j = registry_job(hub, true, 1);
+    j->list[j->count++] = *r;
+    if (!lookup_submit(hub->lookup, &j->job, true))
+        free(j);
+}
+
 void lookup_leave(struct client *c)
 {
+    struct hub *hub = c->hub;
     if (!c->is_registered)
         return;
     c->is_registered = false;
-    struct registry_job *j = registry_job(true, 1);
-    j->list[j->count++] = c->registration;
-    if (!lookup_submit(c->hub->lookup, &j->job, true))
-        free(j);
+    submit_leave(hub, &c->registration);
+    if (hub->renewals == 0)
+        return;
+    if (hub->left_count == hub->left_capacity) {
+        hub->left_capacity = hub->left_capacity ? hub->left_capacity * 2 : 8;
+        hub->left = must_realloc(hub->left, (size_t)hub->left_capacity * sizeof *hub->left);
+    }
+    hub->left[hub->left_count++] = c->registration;
 }
 
 /* Connections that opened while Redis was away are entered here, too. */
@@ -258,14 +290,16 @@ void lookup_renew(struct hub *hub)
 {
     struct client *c = hub->clients;
     while (c) {
-        struct registry_job *j = registry_job(false, REGISTRY_BATCH);
+        struct registry_job *j = registry_job(hub, false, REGISTRY_BATCH);
         for (; c && j->count < REGISTRY_BATCH; c = c->next) {
             if (!c->is_counted || client_is_poll(c))
                 continue;
             c->is_registered = true;
             j->list[j->count++] = c->registration;
         }
-        if (j->count == 0 || !lookup_submit(hub->lookup, &j->job, true))
+        if (j->count > 0 && lookup_submit(hub->lookup, &j->job, true))
+            hub->renewals++;
+        else
             free(j);
     }
 }
@@ -299,7 +333,7 @@ void lookup_pulse(struct hub *hub, const char *channel)
     struct pulse_job *j = must_calloc(1, sizeof *j);
     j->job = (struct job){.run = run_pulse, .end = end_pulse};
     j->channel = must_strdup(channel);
-    if (!lookup_submit(hub->lookup, &j->job, false))
+    if (!lookup_submit(hub->lookup, &j->job, true))
         end_pulse(&j->job);
 }
 
@@ -309,6 +343,7 @@ struct check_job {
     struct job job;
     struct hub *hub;
     char *channel, *stream;
+    unsigned number;
     char operation_id[37]; /* "" = a user's channel */
     char *users, *keys;    /* bigint[] of those who watch it, and of the API keys they came with */
     char *may_see;         /* ",1:0,5:7," of those who still may; NULL = not known */
@@ -329,7 +364,8 @@ static void check_watchers(struct scope *sc, struct check_job *j, struct lookup_
     j->may_see = text_take(&list);
 }
 
-enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id)
+enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id,
+                            bool *out_is_superuser)
 {
     scoped(PGresult) *rows = NULL;
     enum status s = db_run(sc, db, SQL_RELAY_MAY_SEE, &rows, NULL,
@@ -337,6 +373,8 @@ enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, in
                            arena_printf(&sc->arena, "{%lld}", (long long)api_key_id));
     if (s == STATUS_OK && PQntuples(rows) == 0)
         s = fail(sc, STATUS_FORBIDDEN, "You don't have access any more");
+    if (s == STATUS_OK)
+        *out_is_superuser = db_bool(rows, 0, "is_superuser");
     return s;
 }
 
@@ -370,7 +408,7 @@ static void end_check(struct job *job)
             char id[64];
             struct client *c = client_of(l);
             snprintf(id, sizeof id, ",%lld:%lld,", (long long)c->user_id, (long long)c->api_key_id);
-            if (j->may_see && !strstr(j->may_see, id))
+            if (j->may_see && c->asked_check == j->number && !strstr(j->may_see, id))
                 client_close(c, 1008,
                              j->operation_id[0] ? "You don't have access to this operation"
                                                 : "You don't have access any more");
@@ -411,6 +449,9 @@ bool lookup_check(struct hub *hub, struct channel *channel)
     scope_done(&sc);
     if (any->kind == WS_OPERATION)
         snprintf(j->operation_id, sizeof j->operation_id, "%.36s", any->target);
+    j->number = ++hub->last_check; /* who joins from now on was looked at when it opened */
+    for (struct listener *l = channel->first; l; l = l->next)
+        client_of(l)->asked_check = j->number;
     j->users = ids_of_watchers(channel, false);
     j->keys = ids_of_watchers(channel, true);
     channel->is_checking = true;

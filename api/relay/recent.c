@@ -7,6 +7,7 @@
 #include <string.h>
 
 struct recent {
+    struct hub *hub;
     int64_t number;  /* of all that this loop has begun */
     bool is_ready;   /* the page is here; until then events are only gathered */
     bool is_broken;  /* gathered too much, or something that does not belong together */
@@ -36,6 +37,7 @@ static struct client *client_of(struct listener *l)
 static void forget_whole(struct recent *r)
 {
     for (int i = 0; i < FRAME_FORMATS; i++) {
+        r->hub->recent_bytes -= r->whole[i] ? r->whole[i]->len : 0;
         frame_unref(r->whole[i]);
         r->whole[i] = NULL;
     }
@@ -49,6 +51,7 @@ void recent_drop(struct channel *channel)
     forget_whole(r);
     for (int i = 0; i < r->count; i++)
         frame_unref(r->frames[i]);
+    r->hub->recent_bytes -= r->bytes;
     free(r);
     channel->recent = NULL;
 }
@@ -76,6 +79,7 @@ static void append(struct recent *r, struct frame *f)
     memcpy(r->epoch, f->id.epoch, sizeof r->epoch);
     r->frames[r->count++] = frame_ref(f);
     r->bytes += f->len;
+    r->hub->recent_bytes += f->len;
     forget_whole(r);
 }
 
@@ -117,6 +121,7 @@ static bool take_page(struct recent *r, const struct history_page *page)
     int count = r->count;
     memcpy(gathered, r->frames, (size_t)count * sizeof(struct frame *));
     r->count = 0;
+    r->hub->recent_bytes -= r->bytes;
     r->bytes = 0;
     memcpy(r->epoch, page->epoch, sizeof r->epoch);
     for (int i = 0; i < page->count && !r->is_broken; i++)
@@ -163,6 +168,7 @@ static bool begin(struct hub *hub, struct channel *channel, const struct client 
     j->status = STATUS_UNAVAILABLE;
     scope_done(&sc);
     struct recent *r = must_calloc(1, sizeof *r);
+    r->hub = hub;
     r->begun_ms = clock_monotonic_ms();
     j->number = r->number = ++hub->last_recent;
     channel->recent = r;
@@ -202,7 +208,8 @@ enum recent_advice recent_ask(struct client *c, const struct event_id *position,
         return find_next(channel->recent, position, is_explicit) >= 0 ? RECENT_TAKE : RECENT_ASK;
     bool is_alone = channel->listeners < 2;
     bool has_none = channel->has_no_recent_ms && now - channel->has_no_recent_ms < RECENT_MS;
-    return !is_alone && !has_none && begin(c->hub, channel, c) ? RECENT_WAIT : RECENT_ASK;
+    bool has_room = c->hub->recent_bytes < RECENT_BYTES_IN_ALL;
+    return !is_alone && !has_none && has_room && begin(c->hub, channel, c) ? RECENT_WAIT : RECENT_ASK;
 }
 
 static struct frame *whole_of(struct recent *r, enum frame_format format)
@@ -215,8 +222,10 @@ static struct frame *whole_of(struct recent *r, enum frame_format format)
         if (f)
             text_append(&bytes, f->bytes, f->len);
     }
-    if (bytes.len)
+    if (bytes.len) {
         r->whole[format] = frame_raw(bytes.data, bytes.len);
+        r->hub->recent_bytes += bytes.len;
+    }
     return r->whole[format];
 }
 

@@ -12,7 +12,12 @@ struct channel;
 struct client;
 struct hub;
 
-enum { RECENT_MS = 2000, RECENT_EVENTS = HISTORY_PAGE_EVENTS, RECENT_BYTES = 128 << 10 };
+enum {
+    RECENT_MS = 2000,
+    RECENT_EVENTS = HISTORY_PAGE_EVENTS,
+    RECENT_BYTES = 128 << 10,
+    RECENT_BYTES_IN_ALL = 32 << 20
+};
 
 enum recent_advice {
     RECENT_ASK,  /* nothing here for it: it asks by itself */

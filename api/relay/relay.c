@@ -429,7 +429,7 @@ static void close_rest(struct lane *r)
 {
     for (struct client *c = r->hub.clients; c; c = c->next) {
         if (c->wire)
-            cut_soon(c->wire);
+            wire_cut(c, false);
     }
 }
 

@@ -21,5 +21,6 @@ int relay_connections(const struct relay *relay);
 /* Lets the clients go (contract, sections 0.6 and 12: cut without a close frame, spread over `spread_ms`; 1012 for
  * those that speak resume), then returns. */
 void relay_drain(struct relay *relay, int spread_ms);
-/* Cuts what is left and ends the threads. */
+/* Cuts what is left and ends the threads; relay_trouble still answers. */
+void relay_stop(struct relay *relay);
 void relay_free(struct relay *relay);

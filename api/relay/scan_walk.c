@@ -132,7 +132,9 @@ static enum status claim(struct scope *sc, struct scan *scan, bool *out_has_clai
 static enum status run(struct scope *sc, struct scan *scan)
 {
     bool has_claim = false;
-    enum status s = lookup_may_stay(sc, scan->tools->db, scan->claim.user_id, scan->api_key_id);
+    bool is_superuser = false;
+    enum status s = lookup_may_stay(sc, scan->tools->db, scan->claim.user_id, scan->api_key_id, &is_superuser);
+    scan->is_superuser = scan->is_superuser && is_superuser; /* of when it opened, and still */
     if (s == STATUS_OK)
         s = claim(sc, scan, &has_claim);
     if (s == STATUS_OK)

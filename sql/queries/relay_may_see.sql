@@ -1,7 +1,7 @@
 -- Which of these connections may go on: of active users, their API key still good, and, on an operation, of its creator, its collection's owner, or
 -- anyone if that is public. Of what was done on a collection that is deleted only its delete operation is left to watch.
 -- $1 operation uuid, or null for connections that are on none; $2 user ids and $3 API keys' ids (bigint[], of the same length; 0 = a signed token)
-SELECT DISTINCT who.user_id, who.api_key_id
+SELECT DISTINCT who.user_id, who.api_key_id, u.is_superuser
 FROM unnest($2::bigint[], $3::bigint[]) AS who (user_id, api_key_id)
     JOIN users u ON u.id = who.user_id AND u.is_active
     LEFT JOIN api_keys k

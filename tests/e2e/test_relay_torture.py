@@ -376,7 +376,7 @@ def closing():
 
 def many(make_stack, apis=2, **more):
     settings = {"WS_MAX_CONNECTIONS_PER_USER": 100000, "WS_MAX_CONNECTIONS_PER_OPERATION": 100000, **more}
-    return make_stack(apis=apis, workers=0, **settings)
+    return make_stack(apis=apis, workers=0, **{"RELAY_THREADS": 3, **settings})
 
 
 def paced(rate, total, act):

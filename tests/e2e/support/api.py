@@ -47,7 +47,7 @@ class Api:
         gated = database._replace(path="/" + self.name, netloc=database.netloc.rsplit(":", 1)[0] + f":{self.postgres.port}").geturl()
         self.env = {"PATH": os.environ["PATH"], "DATABASE_URL": gated, "REDIS_URL": f"redis://127.0.0.1:{self.redis.port}", "REDIS_PREFIX": self.name + ":",
                     "JWT_SECRET_KEY": SECRET, "API_PORT": "0", "API_THREADS": "4", "DRAIN_SECONDS": "20", "RATE_LIMITS": "off"}
-        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "RELAY_THREADS"):
             if name in os.environ:
                 self.env[name] = os.environ[name]
         for name, value in settings.items():

@@ -251,7 +251,7 @@ class Stack:
             "DEFAULT_RETRY_DELAY": "1", "DRAIN_SECONDS": "5", "CANCEL_GRACE_SECONDS": "2", "PROGRESS_THROTTLE_MS": "50", "API_THREADS": "4",
             "WORKER_CONCURRENCY": "2", **{name: str(value) for name, value in settings.items()},
         }
-        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS"):
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "RELAY_THREADS"):
             if name in os.environ:
                 self.env[name] = os.environ[name]
         Stack.running.append(self)
