@@ -371,7 +371,7 @@ def test_connections_and_frames_are_counted_by_type_of_operation_and_with_bounde
     assert numbers([again.next(), again.next()]) == [2]
     assert refused(api, "/ws/operations", token="abc")[0] == 1008
     assert refused(api, operation.path, token=User(stack).token)[0] == 1008
-    seen = wait_for("the counts of the last second", lambda: (lambda m: m["websocket_replayed_events_total"] > before["websocket_replayed_events_total"] and m)(metrics(stack, api)))
+    seen = wait_for("the counts of the last second", lambda: (lambda m: m["websocket_replayed_events_total"] > before["websocket_replayed_events_total"] and m["websocket_watched_operations"] >= 1 and m)(metrics(stack, api)))
 
     def grew(name):
         return seen.get(name, 0) - before.get(name, 0)
