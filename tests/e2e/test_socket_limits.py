@@ -346,6 +346,7 @@ def test_watchers_are_told_to_the_owner_and_counted_for_public_readers(stack, ap
         assert {(w["user_id"], w["username"], w["connections"]) for w in told["watchers"]} == {(ann.id, ann.name, 2), (ben.id, ben.name, 1)}
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", w["since"]) for w in told["watchers"])
     told = ask(ben)
+    assert told == ask(ben, path=f"/api/v2/operations/{str(public.id).upper()}/watchers")
     assert told["total_connections"] == 3 and [w["username"] for w in told["watchers"]] == [ben.name]
     assert ask(User(stack)) == {"watchers": [], "total_connections": 3}
     for user, where, status in ((ann, private.id, 403), (root, private.id, 200), (ann, "00000000-0000-4000-8000-000000000000", 404)):
