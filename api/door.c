@@ -277,13 +277,12 @@ static void give_to_relay(struct door *d, struct visitor *v, const struct head *
     size_t len = 0;
     scope_init(&sc, NULL);
     address_text((struct sockaddr *)&v->address, peer);
-    scoped_text forwarded = {.max_len = 4096};
+    scoped_text forwarded = {0}; /* bounded by HEAD_MAX_BYTES */
     for (int n = 0;; n++) {
         const char *value = head_field(d->peeked, head, "X-Forwarded-For", n, &len);
         if (!value)
             break;
-        text_puts(&forwarded, n ? "," : "");
-        text_append(&forwarded, value, len);
+        address_join_forwarded(&forwarded, value, len);
     }
     struct guest guest = {.fd = let_go(d, v),
                           .head = d->peeked + head->start,

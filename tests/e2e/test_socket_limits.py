@@ -146,8 +146,13 @@ def test_an_address_behind_a_trusted_proxy_opens_so_many_a_minute(make_stack):
     assert body["error"] == "rate_limit_exceeded" and body["retry_after"] == int(turned_away.headers["retry-after"]) and body["reference"]
     assert is_open(come(users[3], "2001:db8:0:1::1")), "its neighbour's network is another"
     assert is_open(come(users[3], "203.0.113.1"))
+    for made_up in ("6.6.6.6", "7.7.7.7"):
+        assert is_open(come(users[0], (made_up + ", ") * 600 + "203.0.113.1"))
+    assert "this address" in come(users[0], "8.8.8.8, " * 600 + "203.0.113.1").end()[1], "what a client makes up is nobody's address"
+    for n in range(4):
+        assert is_open(come(users[1], f"::ffff:203.0.113.{n + 2}")), "these are four addresses"
     seen = metrics(stack, api)
-    assert seen['websocket_refusals_total{reason="address_rate"}'] == 4
+    assert seen['websocket_refusals_total{reason="address_rate"}'] == 5
 
 
 def test_whoever_floods_is_closed_and_whoever_talks_is_not(make_stack):
