@@ -144,6 +144,8 @@ def test_an_address_behind_a_trusted_proxy_opens_so_many_a_minute(make_stack):
     assert 1 <= int(turned_away.headers["retry-after"]) <= 61
     body = json.loads(turned_away.buffer)
     assert body["error"] == "rate_limit_exceeded" and body["retry_after"] == int(turned_away.headers["retry-after"]) and body["reference"]
+    assert "this address" in body["limit"] and turned_away.headers["x-ratelimit-limit"] == "3" and turned_away.headers["x-ratelimit-remaining"] == "0"
+    assert abs(int(turned_away.headers["x-ratelimit-reset"]) - time.time() - body["retry_after"]) < 60
     assert is_open(come(users[3], "2001:db8:0:1::1")), "its neighbour's network is another"
     assert is_open(come(users[3], "203.0.113.1"))
     for made_up in ("6.6.6.6", "7.7.7.7"):
