@@ -513,7 +513,7 @@ static void a_huge_directory_is_read_in_sorted_parts(void **state)
         assert_int_equal(n.count, 25);
         assert_int_equal(hidden, 1);
         for (int f = 0; f < 25; f++) {
-            char name[8];
+            char name[16];
             snprintf(name, sizeof name, "%02d ", f);
             assert_non_null(strstr(text_str(&n.names), name));
         }
