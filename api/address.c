@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { FORWARDED_MOST_BYTES = 4096 };
+
 /* IPv4 is kept as ::ffff:a.b.c.d, so that one comparison does for both. */
 struct network {
     struct in6_addr address;
@@ -86,21 +88,25 @@ static bool is_trusted(const struct proxies *p, const char *address)
     return false;
 }
 
+static void write_address(const struct in6_addr *v6, char out[64])
+{
+    if (IN6_IS_ADDR_V4MAPPED(v6))
+        inet_ntop(AF_INET, &v6->s6_addr[12], out, 64);
+    else
+        inet_ntop(AF_INET6, v6, out, 64);
+}
+
 void address_text(const struct sockaddr *address, char out[64])
 {
     out[0] = '\0';
-    if (address && address->sa_family == AF_INET) {
+    if (address && address->sa_family == AF_INET)
         inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, out, 64);
-    } else if (address && address->sa_family == AF_INET6) {
-        const struct in6_addr *v6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
-        if (IN6_IS_ADDR_V4MAPPED(v6))
-            inet_ntop(AF_INET, &v6->s6_addr[12], out, 64);
-        else
-            inet_ntop(AF_INET6, v6, out, 64);
-    }
+    else if (address && address->sa_family == AF_INET6)
+        write_address(&((const struct sockaddr_in6 *)address)->sin6_addr, out);
 }
 
-/* "[2001:db8::1]:443", "203.0.113.7:99" and the plain forms -> the address; NULL when it is none. */
+/* "[2001:db8::1]:443", "203.0.113.7:99" and the plain forms -> the address; NULL when it is none. One client is always
+ * written the same, "::ffff:203.0.113.7" too: it is counted by that. */
 static const char *without_port(struct arena *a, const char *item)
 {
     struct in6_addr binary;
@@ -111,7 +117,27 @@ static const char *without_port(struct arena *a, const char *item)
         item = arena_strndup(a, item + 1, (size_t)(bracket - item - 1));
     else if (colon && !strchr(colon + 1, ':'))
         item = arena_strndup(a, item, (size_t)(colon - item));
-    return parse_address(item, &binary, &is_v4) ? item : NULL;
+    if (!parse_address(item, &binary, &is_v4))
+        return NULL;
+    char text[64];
+    write_address(&binary, text);
+    return arena_strdup(a, text);
+}
+
+void address_join_forwarded(struct text *joined, const char *value, size_t len)
+{
+    text_puts(joined, joined->len ? "," : "");
+    text_append(joined, value, len);
+}
+
+/* What is cut goes at the front, and with it the address that the cut went through; "" when that was the last. */
+static const char *end_of(const char *forwarded_for)
+{
+    size_t len = strlen(forwarded_for);
+    if (len <= FORWARDED_MOST_BYTES)
+        return forwarded_for;
+    const char *comma = strchr(forwarded_for + len - FORWARDED_MOST_BYTES, ',');
+    return comma ? comma + 1 : "";
 }
 
 const char *address_of_client(struct arena *a, const struct proxies *trusted, const char *peer,
@@ -121,7 +147,7 @@ const char *address_of_client(struct arena *a, const struct proxies *trusted, co
     if (!forwarded_for || !is_trusted(trusted, peer))
         return client;
     size_t count = 0;
-    char **hops = settings_list(a, forwarded_for, ',', &count);
+    char **hops = settings_list(a, end_of(forwarded_for), ',', &count);
     while (count > 0) {
         const char *hop = without_port(a, hops[--count]);
         if (!hop)

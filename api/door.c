@@ -121,21 +121,31 @@ static const char *reason_of(int http)
     }
 }
 
+/* Whose limit was passed, of how many. */
+struct passed {
+    const char *limit;
+    int64_t most;
+};
+
 /* An answer to what no server gets to see. What the socket does not take at once is lost: nobody waits for strangers.
- */
-static void answer_retry(int fd, int http, const char *detail, int retry_seconds)
+ * `passed`: of a 429, else NULL. */
+static void answer_retry(int fd, int http, const char *detail, int retry_seconds, const struct passed *passed)
 {
     char id[37], swallowed[4096];
     uuid_make(id);
+    int64_t reset_at = clock_wall_ms() / 1000 + retry_seconds;
     scoped_text body = {0}, out = {0}, retry = {0};
     json_open(&body, NULL, '{');
     json_text(&body, "detail", detail);
-    if (http == 429) {
-        json_text(&body, "error", "rate_limit_exceeded");
-        json_int(&body, "retry_after", retry_seconds);
-    }
     if (retry_seconds > 0)
         text_printf(&retry, "Retry-After: %d\r\n", retry_seconds);
+    if (passed) {
+        json_text(&body, "error", "rate_limit_exceeded");
+        json_int(&body, "retry_after", retry_seconds);
+        json_text(&body, "limit", passed->limit);
+        text_printf(&retry, "X-RateLimit-Limit: %lld\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: %lld\r\n",
+                    (long long)passed->most, (long long)reset_at);
+    }
     scoped_text reference = {0};
     text_printf(&reference, "ERR-%s", id);
     json_text(&body, "reference", reference.data);
@@ -158,7 +168,7 @@ static void answer_retry(int fd, int http, const char *detail, int retry_seconds
 
 static void answer_and_close(int fd, int http, const char *detail)
 {
-    answer_retry(fd, http, detail, http == 503 ? RETRY_SECONDS : 0);
+    answer_retry(fd, http, detail, http == 503 ? RETRY_SECONDS : 0, NULL);
 }
 
 static void complain(struct door *d, const char *problem)
@@ -245,6 +255,8 @@ static void let_in(struct door *d, const struct guest *guest)
 static void ask_gate(struct door *d, struct guest *guest)
 {
     int retry_seconds = 0;
+    const struct passed rate = {"too many new connections from this address",
+                                d->api->settings->ws_connects_per_address};
     switch (gate_knock(d->gate, guest, clock_monotonic_us(), &retry_seconds)) {
     case GATE_PASS:
         let_in(d, guest);
@@ -252,10 +264,10 @@ static void ask_gate(struct door *d, struct guest *guest)
     case GATE_WAIT:
         break;
     case GATE_BUSY:
-        answer_retry(guest->fd, 503, "too many connect at once; try again", retry_seconds);
+        answer_retry(guest->fd, 503, "too many connect at once; try again", retry_seconds, NULL);
         break;
     case GATE_FLOOD:
-        answer_retry(guest->fd, 429, "Rate limit exceeded", retry_seconds);
+        answer_retry(guest->fd, 429, "Rate limit exceeded", retry_seconds, &rate);
         break;
     }
 }
@@ -277,13 +289,12 @@ static void give_to_relay(struct door *d, struct visitor *v, const struct head *
     size_t len = 0;
     scope_init(&sc, NULL);
     address_text((struct sockaddr *)&v->address, peer);
-    scoped_text forwarded = {.max_len = 4096};
+    scoped_text forwarded = {0}; /* bounded by HEAD_MAX_BYTES */
     for (int n = 0;; n++) {
         const char *value = head_field(d->peeked, head, "X-Forwarded-For", n, &len);
         if (!value)
             break;
-        text_puts(&forwarded, n ? "," : "");
-        text_append(&forwarded, value, len);
+        address_join_forwarded(&forwarded, value, len);
     }
     struct guest guest = {.fd = let_go(d, v),
                           .head = d->peeked + head->start,

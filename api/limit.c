@@ -130,24 +130,28 @@ static void step_here(struct limiter *l, const struct limit_rate *rate, const ch
     pthread_mutex_unlock(&l->lock);
 }
 
-/* The contract's 429. */
-static enum status refuse(struct request *r, const struct limit_rate *rate, const char *limit, const struct outcome *o)
+enum status limit_refuse(struct request *r, const char *limit, int64_t most, int64_t retry_seconds)
 {
-    int64_t seconds = (o->wait_ms + 999) / 1000, reset_at = clock_wall_ms() / 1000 + seconds;
-    const char *after = arena_printf(&r->sc->arena, "%lld", (long long)seconds);
+    int64_t reset_at = clock_wall_ms() / 1000 + retry_seconds;
+    const char *after = arena_printf(&r->sc->arena, "%lld", (long long)retry_seconds);
     struct text *t = reply_json(r, 429);
     json_open(t, NULL, '{');
     json_text(t, "detail", "Rate limit exceeded");
     json_text(t, "error", "rate_limit_exceeded");
-    json_int(t, "retry_after", seconds);
+    json_int(t, "retry_after", retry_seconds);
     json_text(t, "limit", limit);
     json_text(t, "reference", arena_printf(&r->sc->arena, "ERR-%s", r->sc->trace_id));
     json_close(t, '}');
     reply_header(r, "Retry-After", after);
-    reply_header(r, "X-RateLimit-Limit", arena_printf(&r->sc->arena, "%d", rate->burst));
+    reply_header(r, "X-RateLimit-Limit", arena_printf(&r->sc->arena, "%lld", (long long)most));
     reply_header(r, "X-RateLimit-Remaining", "0");
     reply_header(r, "X-RateLimit-Reset", arena_printf(&r->sc->arena, "%lld", (long long)reset_at));
     return fail(r->sc, STATUS_RATE_LIMITED, "Rate limit exceeded");
+}
+
+static enum status refuse(struct request *r, const struct limit_rate *rate, const char *limit, const struct outcome *o)
+{
+    return limit_refuse(r, limit, rate->burst, (o->wait_ms + 999) / 1000);
 }
 
 static void tell_remaining(struct request *r, const struct limit_rate *rate, const struct outcome *o)

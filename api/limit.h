@@ -18,6 +18,9 @@ void limiter_free(struct limiter *l);
 
 /* "10/hour", "30/minute", "1/300s" -> 10 calls, one every 6 minutes. STATUS_INVALID for anything else. */
 enum status limit_parse(const char *text, struct limit_rate *out) must_check;
+/* The contract's 429 for a limit that something else watches: `limit` says which, `most` is its number. Fills the whole
+ * reply and returns STATUS_RATE_LIMITED. */
+enum status limit_refuse(struct request *r, const char *limit, int64_t most, int64_t retry_seconds);
 /* The limit of the request's route, per user, else per address. STATUS_RATE_LIMITED with the whole reply filled in. */
 enum status limit_check(struct request *r) must_check;
 /* A request of a user that was refused (4xx, or 507) did nothing, so it is not counted where one has to wait for

@@ -2,10 +2,19 @@
 #include "api/router.h"
 #include "api/server.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+const char *request_id_param(struct request *r, int n)
+{
+    char *lower = arena_strdup(&r->sc->arena, r->params[n]);
+    for (char *p = lower; *p; p++)
+        *p = (char)tolower((unsigned char)*p);
+    return lower;
+}
 
 const char *request_query(struct request *r, const char *name)
 {

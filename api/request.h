@@ -74,6 +74,9 @@ struct route {
  *   ROUTE(GET, "/api/v2/operations/{id}", operations_show, USER, NONE, OPERATION, "", "Show one operation")
  * A {path} at the end stands for all that follows, with its slashes. */
 
+/* The n-th {parameter} of the path in lower case, as channels, streams and keys in Redis name what an id stands for. In
+ * the arena. */
+const char *request_id_param(struct request *r, int n);
 /* NULL when absent. Percent-decoded, in the arena. */
 const char *request_query(struct request *r, const char *name);
 const char *request_header(struct request *r, const char *name);

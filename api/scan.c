@@ -6,25 +6,33 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_FILES = 100000, FILES_BETWEEN_LOOKS_AT_THE_CLOCK = 64 };
+enum { MOST_FILES = 100000 };
 
 struct scan {
     const struct scan_request *request;
     struct scan_totals totals;
 };
 
+/* Also where nothing is found: matching many names with many patterns takes its time. */
+static enum status on_step(struct scope *sc, void *context)
+{
+    struct scan *scan = context;
+    const struct scan_request *q = scan->request;
+    (void)sc;
+    if (q->deadline_ms && clock_monotonic_ms() >= q->deadline_ms)
+        scan->totals.cut = "counting took too long; there may be more files";
+    return scan->totals.cut ? STATUS_BUSY : STATUS_OK; /* ends the walk */
+}
+
 static enum status on_entry(struct scope *sc, void *context, const struct source_file *file)
 {
     struct scan *scan = context;
     const struct scan_request *q = scan->request;
     struct scan_totals *t = &scan->totals;
-    int64_t seen = t->files + t->problems;
-    if (seen >= (q->most_files ? q->most_files : MOST_FILES))
+    if (t->files + t->problems >= (q->most_files ? q->most_files : MOST_FILES)) {
         t->cut = "there are more files than a preview counts";
-    else if (q->deadline_ms && seen % FILES_BETWEEN_LOOKS_AT_THE_CLOCK == 0 && clock_monotonic_ms() >= q->deadline_ms)
-        t->cut = "counting took too long; there may be more files";
-    if (t->cut)
-        return STATUS_BUSY; /* ends the walk */
+        return STATUS_BUSY;
+    }
     if (file->problem) {
         t->problems++;
     } else {
@@ -95,7 +103,9 @@ enum status scan_roots(struct scope *sc, struct db *db, const struct settings *s
 enum status scan_run(struct scope *sc, const struct scan_request *request, struct scan_totals *out)
 {
     struct scan scan = {.request = request};
-    enum status s = source_walk(sc, request->roots, request->path, &request->options, on_entry, &scan);
+    struct source_options options = request->options;
+    options.on_step = on_step;
+    enum status s = source_walk(sc, request->roots, request->path, &options, on_entry, &scan);
     if (s != STATUS_OK && !scan.totals.cut)
         return s;
     if (scan.totals.cut)

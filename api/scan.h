@@ -15,9 +15,9 @@ struct scan_totals {
 
 struct scan_request {
     const char *roots, *path;
-    struct source_options options;
-    int64_t most_files;  /* 0 = 100,000 */
-    int64_t deadline_ms; /* on clock_monotonic_ms(); 0 = none */
+    struct source_options options; /* its on_step is the scan's own */
+    int64_t most_files;            /* 0 = 100,000 */
+    int64_t deadline_ms;           /* on clock_monotonic_ms(), looked at for every name; 0 = none */
     /* Called for every entry, after it was counted; a status other than STATUS_OK ends the scan and is returned. May be
      * NULL. */
     enum status (*on_file)(struct scope *sc, void *context, const struct source_file *file,

@@ -51,19 +51,18 @@ static enum MHD_Result join_forwarded(void *cls, enum MHD_ValueKind kind, const 
     (void)kind;
     struct text *joined = cls;
     if (value && strcasecmp(key, "X-Forwarded-For") == 0)
-        text_printf(joined, "%s%s", joined->len ? "," : "", value);
+        address_join_forwarded(joined, value, strlen(value));
     return MHD_YES;
 }
 
-/* Every field of that name counts: a proxy may add one of its own behind the one that a client made up. */
 static const char *find_client(struct server_connection *c)
 {
     char peer[64];
-    scoped_text forwarded = {.max_len = 4096};
+    scoped_text forwarded = {0}; /* bounded by what a head may have */
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     address_text(info ? info->client_addr : NULL, peer);
     MHD_get_connection_values(c->mhd, MHD_HEADER_KIND, join_forwarded, &forwarded);
-    return address_of_client(&c->sc.arena, c->server->trusted, peer, forwarded.len ? forwarded.data : NULL);
+    return address_of_client(&c->sc.arena, c->server->trusted, peer, forwarded.data);
 }
 
 /* "/path?query" out of a request target, which may be an absolute URL. */

@@ -1,9 +1,12 @@
 /* Requests that the relay answers: events over plain HTTP. */
 #include "api/server_state.h"
 
+#include "api/limit.h"
 #include "api/relay/relay.h"
 
 #include <string.h>
+
+enum { RETRY_SECONDS = 5 /* when a place may be free again is not known */ };
 
 static void resume(void *context)
 {
@@ -63,10 +66,12 @@ static void refuse(struct server_connection *c)
 {
     struct request *r = &c->request;
     const char *reason;
-    enum status s = stream_refusal(r->stream, &reason);
-    reply_error(r, fail(&c->sc, s, "%s", reason));
+    int64_t most;
+    enum status s = stream_refusal(r->stream, &reason, &most);
     if (s == STATUS_RATE_LIMITED)
-        reply_header(r, "Retry-After", "5");
+        (void)limit_refuse(r, reason, most, RETRY_SECONDS);
+    else
+        reply_error(r, fail(&c->sc, s, "%s", reason));
 }
 
 enum MHD_Result server_stream_answer(struct server_connection *c)

@@ -22,8 +22,20 @@ static int open_beneath(int root, const char *path)
     return (int)fd;
 }
 
+/* The kernel lets a ".." go back to the folder, where not everything need be meant for strangers. */
+static bool goes_up(const char *path)
+{
+    for (const char *p = path; (p = strstr(p, "..")); p += 2) {
+        if ((p == path || p[-1] == '/') && (p[2] == '/' || p[2] == '\0'))
+            return true;
+    }
+    return false;
+}
+
 enum status web_root_file(struct scope *sc, int root, const char *path, int *out_fd, struct stat *out)
 {
+    if (goes_up(path))
+        return fail(sc, STATUS_NOT_FOUND, "Not Found");
     int fd = open_beneath(root, path);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
         return fail(sc, STATUS_BUSY, "%s: %s", path, strerror(errno));

@@ -79,7 +79,7 @@ static void open_client(struct client *c)
         return; /* it went while it was looked up */
     client_established(c);
     if (c->state == CLIENT_CLOSING) {
-        stream_refuse(s, stream_refused_as(c), c->refusal);
+        stream_refuse_client(s, c);
         return;
     }
     stream_count(s);

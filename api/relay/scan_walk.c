@@ -75,26 +75,36 @@ static void renew(struct scan *scan)
     scope_done(&sc);
 }
 
-static enum status on_file(struct scope *sc, void *context, const struct source_file *file)
+/* For every name, not only for those of files: a tree of directories and hidden names is walked for long, too. */
+static enum status on_step(struct scope *sc, void *context)
 {
     struct scan *scan = context;
     int64_t now = clock_monotonic_ms();
     if (scan->is_cancelled)
         return fail(sc, STATUS_CANCELLED, "cancelled");
-    if (scan->list.count + scan->list.warning_count >= MOST_FILES)
-        scan->end = "there are more files than a scan counts";
-    else if (now >= scan->until_ms)
+    if (now >= scan->until_ms) {
         scan->end = "the scan took too long; there may be more files";
-    if (scan->end)
         return STATUS_BUSY;
-    scan_list_add(&scan->list, file);
-    if (now - scan->told_ms >= PROGRESS_MS) {
-        scan->told_ms = now;
-        tell_progress(scan, file);
     }
     if (now - scan->renewed_ms >= RENEW_MS) {
         scan->renewed_ms = now;
         renew(scan);
+    }
+    return STATUS_OK;
+}
+
+static enum status on_file(struct scope *sc, void *context, const struct source_file *file)
+{
+    struct scan *scan = context;
+    int64_t now = clock_monotonic_ms();
+    if (scan->list.count + scan->list.warning_count >= MOST_FILES) {
+        scan->end = "there are more files than a scan counts";
+        return STATUS_BUSY;
+    }
+    scan_list_add(&scan->list, file);
+    if (now - scan->told_ms >= PROGRESS_MS) {
+        scan->told_ms = now;
+        tell_progress(scan, file);
     }
     return tell_files(sc, scan, false);
 }
@@ -104,8 +114,10 @@ static enum status walk(struct scope *sc, struct scan *scan)
 {
     const struct settings *settings = scan->tools->settings;
     scoped_text roots = {0};
-    struct source_options options = {
-        .recursive = scan->is_recursive, .names_at_once = NAMES_AT_ONCE, .hidden = &scan->list.hidden};
+    struct source_options options = {.recursive = scan->is_recursive,
+                                     .names_at_once = NAMES_AT_ONCE,
+                                     .hidden = &scan->list.hidden,
+                                     .on_step = on_step};
     enum status s = scan_roots(sc, scan->tools->db, settings, scan->claim.user_id, scan->is_superuser, &roots);
     if (s == STATUS_OK)
         s = source_check(sc, text_str(&roots), scan->path);

@@ -48,8 +48,8 @@ enum stream_end { STREAM_LASTS, STREAM_ENDED, STREAM_CUT };
 /* Copies what it needs. */
 struct stream *stream_new(const struct stream_wish *wish);
 enum stream_answer stream_answer(const struct stream *s);
-/* The sentence lives as long as the stream. */
-enum status stream_refusal(const struct stream *s, const char **out_reason);
+/* The sentence lives as long as the stream. *out_most: of STATUS_RATE_LIMITED, the number that would be passed. */
+enum status stream_refusal(const struct stream *s, const char **out_reason, int64_t *out_most);
 /* JSON; the caller takes it. */
 struct text *stream_body(struct stream *s);
 void stream_flow(struct stream *s);

@@ -23,6 +23,7 @@ struct stream {
     enum stream_end end;
     enum status refusal;
     char reason[124];
+    int64_t most; /* the limit that `reason` speaks of; 0 = of none */
     struct text body;
     /* the loop's own */
     struct client *client; /* NULL = the relay is done with it */
@@ -59,8 +60,8 @@ void stream_begin(struct stream *s);
 void stream_refuse(struct stream *s, enum status status, const char *reason);
 void stream_reply(struct stream *s);
 void stream_finish(struct stream *s, enum stream_end end);
-/* The status of what client_established() refused. */
-enum status stream_refused_as(const struct client *c);
+/* What client_established() refused. */
+void stream_refuse_client(struct stream *s, const struct client *c);
 
 /* What there is to do, after everything that happened since. */
 void event_turn(struct stream *s);

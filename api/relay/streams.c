@@ -73,9 +73,10 @@ enum stream_answer stream_answer(const struct stream *s)
     return s->answer;
 }
 
-enum status stream_refusal(const struct stream *s, const char **out_reason)
+enum status stream_refusal(const struct stream *s, const char **out_reason, int64_t *out_most)
 {
     *out_reason = s->reason;
+    *out_most = s->most;
     return s->refusal;
 }
 
@@ -231,9 +232,28 @@ void stream_finish(struct stream *s, enum stream_end end)
     answer(s, STREAM_BROKEN, end == STREAM_ENDED ? "ended" : "cut");
 }
 
-enum status stream_refused_as(const struct client *c)
+static int64_t limit_of(const struct client *c)
 {
-    return c->answer.status == STATUS_OK ? STATUS_RATE_LIMITED : c->answer.status;
+    const struct settings *settings = c->hub->settings;
+    const struct {
+        const char *why;
+        int64_t most;
+    } limits[] = {
+        {"user_limit", settings->ws_max_per_user},
+        {"operation_limit", settings->ws_max_per_operation},
+        {"user_rate", settings->ws_connects_per_user},
+    };
+    for (size_t i = 0; c->answer.why && i < array_len(limits); i++) {
+        if (strcmp(limits[i].why, c->answer.why) == 0)
+            return limits[i].most;
+    }
+    return settings->ws_max_total;
+}
+
+void stream_refuse_client(struct stream *s, const struct client *c)
+{
+    s->most = limit_of(c);
+    stream_refuse(s, c->answer.status == STATUS_OK ? STATUS_RATE_LIMITED : c->answer.status, c->refusal);
 }
 
 /* ---- taken over ---- */
@@ -259,8 +279,10 @@ static void attach(struct streams *ss, struct stream *s)
     c->answer_at_ms = s->is_poll ? s->due_ms : 0;
     if (s->is_poll)
         stream_watch(s, false);
-    if (hub->shared->client_count > hub->settings->ws_max_total)
+    if (hub->shared->client_count > hub->settings->ws_max_total) {
         c->refusal = "too many connections to this server";
+        c->answer.why = "instance_limit";
+    }
     if (hub->is_draining)
         stream_refuse(s, STATUS_BUSY, "this server is about to end");
     else

@@ -17,6 +17,7 @@ enum {
     SCAN_TOLD_SECONDS = 300,
     SCAN_RUNNING_SECONDS = 30,
     NAMES_AT_ONCE = 16384,
+    LONGEST_PATTERN = 1024, /* comparing one with a name takes as long as both together: pattern times path */
 };
 
 struct preview {
@@ -208,6 +209,9 @@ static enum status check_patterns(struct request *r, const char *field)
         if (!cJSON_IsString(i))
             return request_invalid(r, "body", field, "string_type", "%s must be a list of patterns such as \"*.md\"",
                                    field);
+        if (strlen(i->valuestring) > LONGEST_PATTERN)
+            return request_invalid(r, "body", field, "string_too_long", "%s must not be longer than %d bytes each",
+                                   field, LONGEST_PATTERN);
     }
     return STATUS_OK;
 }

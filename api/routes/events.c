@@ -2,7 +2,6 @@
 #include "api/relay/stream.h"
 #include "api/router.h"
 
-#include <ctype.h>
 #include <string.h>
 
 /* `after` of a poll; an EventSource says by a header how far it came, and by the query where it begins. */
@@ -13,14 +12,6 @@ static const char *position_of(struct request *r, bool is_stream)
     if (seen && *seen)
         return seen;
     return after ? after : request_query(r, "last_event_id");
-}
-
-static const char *in_lower_case(struct request *r, const char *uuid)
-{
-    char *lower = arena_strdup(&r->sc->arena, uuid);
-    for (char *p = lower; *p; p++)
-        *p = (char)tolower((unsigned char)*p);
-    return lower;
 }
 
 static enum status hand_over(struct request *r, const char *operation_id)
@@ -52,7 +43,7 @@ static enum status hand_over(struct request *r, const char *operation_id)
 
 enum status events_of_operation(struct request *r)
 {
-    return hand_over(r, in_lower_case(r, r->params[0]));
+    return hand_over(r, request_id_param(r, 0));
 }
 
 enum status events_of_user(struct request *r)

@@ -62,7 +62,7 @@ enum status operations_watchers(struct request *r)
     struct watcher *list = arena_array(&r->sc->arena, MOST_CONNECTIONS, sizeof *list);
     enum status s = check_access(r, &sees_all);
     if (s == STATUS_OK)
-        s = registry_watchers(r->sc, r->events, r->params[0], MOST_CONNECTIONS, list, &count, &total);
+        s = registry_watchers(r->sc, r->events, request_id_param(r, 0), MOST_CONNECTIONS, list, &count, &total);
     if (s == STATUS_OK)
         s = find_names(r, list, count, &names);
     if (s != STATUS_OK)

@@ -209,6 +209,11 @@ struct walk {
     } above[MOST_DEPTH + 1]; /* the directories from the source down to the one at hand */
 };
 
+static enum status step(struct scope *sc, const struct walk *w)
+{
+    return w->options && w->options->on_step ? w->options->on_step(sc, w->context) : STATUS_OK;
+}
+
 static const char *below_source(const struct walk *w, size_t *out_len)
 {
     *out_len = w->path.len - w->source_len;
@@ -315,6 +320,9 @@ static enum status take_link(struct scope *sc, struct walk *w)
 static enum status take_entry(struct scope *sc, struct walk *w, int at, const char *name, int depth)
 {
     struct stat info = {0};
+    enum status s = step(sc, w);
+    if (s != STATUS_OK)
+        return s;
     scoped_fd int fd = open_beneath(at, name, O_PATH | O_NOFOLLOW, 0);
     if (fd < 0 && errno == ENOENT)
         return STATUS_OK;
@@ -343,15 +351,18 @@ static bool is_hidden(const struct walk *w, const char *name)
     return true;
 }
 
-/* The next names of one directory, sorted; none = its end. errno is 0 unless reading broke off. */
-static char **read_names(struct arena *a, const struct walk *w, DIR *dir, size_t *out_count)
+/* The next names of one directory, sorted; none = its end. The caller frees *out_names, whatever the status. */
+static enum status read_names(struct scope *sc, struct arena *a, const struct walk *w, DIR *dir, char ***out_names,
+                              size_t *out_count)
 {
     size_t most = w->options && w->options->names_at_once ? w->options->names_at_once : SIZE_MAX;
     size_t count = 0, capacity = 256;
     char **names = must_malloc(capacity * sizeof *names);
+    enum status s = STATUS_OK;
     errno = 0;
-    for (struct dirent *d; count < most && (d = readdir(dir)); errno = 0) {
-        if (is_hidden(w, d->d_name))
+    for (struct dirent *d; s == STATUS_OK && count < most && (d = readdir(dir)); errno = 0) {
+        s = step(sc, w);
+        if (s != STATUS_OK || is_hidden(w, d->d_name))
             continue;
         if (count == capacity) {
             capacity *= 2;
@@ -359,11 +370,12 @@ static char **read_names(struct arena *a, const struct walk *w, DIR *dir, size_t
         }
         names[count++] = arena_strdup(a, d->d_name);
     }
-    int error = errno;
+    if (s == STATUS_OK && errno != 0) /* half a listing must not pass for a whole one */
+        s = fail(sc, STATUS_UNAVAILABLE, "a directory of the source cannot be read: %s", reason_of(errno));
     qsort(names, count, sizeof *names, compare_names);
-    errno = error;
+    *out_names = names;
     *out_count = count;
-    return names;
+    return s;
 }
 
 static void cut_path(struct walk *w, size_t len)
@@ -377,10 +389,8 @@ static enum status take_entries(struct scope *sc, struct walk *w, DIR *dir, int 
 {
     struct arena arena = {0};
     size_t path_len = w->path.len;
-    scoped_memory char **names = read_names(&arena, w, dir, out_count);
-    enum status s = STATUS_OK;
-    if (errno != 0) /* half a listing must not pass for a whole one */
-        s = fail(sc, STATUS_UNAVAILABLE, "a directory of the source cannot be read: %s", reason_of(errno));
+    scoped_memory char **names = NULL;
+    enum status s = read_names(sc, &arena, w, dir, &names, out_count);
     for (size_t i = 0; i < *out_count && s == STATUS_OK; i++) {
         text_puts(&w->path, names[i]);
         s = take_entry(sc, w, dirfd(dir), names[i], depth);

@@ -21,6 +21,10 @@ struct source_options {
     size_t names_at_once; /* of a directory that are held and sorted at a time, so that memory is bounded and the first
                              file of a huge directory comes soon; 0 = all, the only way to have them all in order */
     int64_t *hidden;      /* counts the entries that were left out for their name; NULL = they are not counted */
+    /* Called for every name that is read and for every entry that is taken, also for those that `on_file` never hears
+     * of: directories, hidden ones, what the patterns leave out. A status other than STATUS_OK ends the walk. With the
+     * walk's context. NULL = nobody asks. */
+    enum status (*on_step)(struct scope *sc, void *context);
 };
 
 /* STATUS_INVALID: `path` is not absolute or not below one of `roots` (colon-separated directories); STATUS_NOT_FOUND:
@@ -28,8 +32,8 @@ struct source_options {
  * do. */
 enum status source_check(struct scope *sc, const char *roots, const char *path) must_check;
 /* Calls `on_file` for every file below `path`, in the order of their names, hidden ones (".git", ".DS_Store") left out;
- * the walk ends with the first status that is not STATUS_OK. Same statuses as source_check. A loop of mounts or a depth
- * of more than 64 is reported as a file with a problem. */
+ * the walk ends with the first status of it, or of `on_step`, that is not STATUS_OK. Same statuses as source_check. A
+ * loop of mounts or a depth of more than 64 is reported as a file with a problem. */
 enum status source_walk(struct scope *sc, const char *roots, const char *path, const struct source_options *options,
                         enum status (*on_file)(struct scope *sc, void *context, const struct source_file *file),
                         void *context) must_check;

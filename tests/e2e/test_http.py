@@ -317,6 +317,14 @@ def test_only_trusted_proxies_name_the_client(make_api):
         assert line["client"] == expected
 
 
+def test_whatever_a_client_makes_up_the_proxys_word_stands(make_api):
+    api = make_api(TRUSTED_PROXIES="127.0.0.0/8")
+    for path, made_up in (("/long", "6.6.6.6, " * 600), ("/mapped", "6.6.6.6, ::ffff:")):
+        api.raw(f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {made_up}203.0.113.5\r\nConnection: close\r\n\r\n".encode())
+        line = wait_for("the line", lambda path=path: next((e for e in api.events("request") if e["path"] == path), None))
+        assert line["client"] == "203.0.113.5"
+
+
 # --- services that are away, load, the end
 
 def test_without_its_database_it_says_503_and_never_401(make_api):

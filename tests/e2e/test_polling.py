@@ -392,7 +392,7 @@ def test_streams_count_like_sockets_over_all_instances(make_stack):
     probe(held[2])
     for api in stack.apis:
         refused = EventStream(api, ALL, user.token, expect=429)
-        assert int(refused.headers["retry-after"]) > 0
+        assert int(refused.headers["retry-after"]) > 0 and refused.headers["x-ratelimit-limit"] == "3"
     with pytest.raises(Exception):
         probe(user.open(stack.apis[0]))
     held[0].close()
@@ -405,6 +405,15 @@ def is_let_in(api, user):
         return stream(api, user, ALL).opened()
     except AssertionError:
         return None
+
+
+def assert_beyond_a_limit(answer, whose, most):
+    body, headers = answer.json, answer.headers
+    assert answer.status == 429 and set(body) == {"detail", "error", "retry_after", "limit", "reference"}
+    assert (body["detail"], body["error"]) == ("Rate limit exceeded", "rate_limit_exceeded") and whose in body["limit"]
+    assert body["retry_after"] == int(headers["retry-after"]) > 0
+    assert (headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]) == (str(most), "0")
+    assert abs(int(headers["x-ratelimit-reset"]) - time.time() - body["retry_after"]) < 60
 
 
 def test_polls_that_wait_are_bounded_for_a_user_an_operation_and_an_instance(make_stack):
@@ -421,11 +430,11 @@ def test_polls_that_wait_are_bounded_for_a_user_an_operation_and_an_instance(mak
     hold(users[0], path_of(operation))
     hold(users[0], path_of(operation))
     refused = poll(api, users[0], ALL)
-    assert refused.status == 429 and "this user" in refused.json["detail"] and int(refused.headers["retry-after"]) > 0
+    assert_beyond_a_limit(refused, "this user", 2)
     hold(users[1], path_of(operation))
-    assert "this operation" in poll(api, users[2], path_of(operation)).json["detail"]
+    assert_beyond_a_limit(poll(api, users[2], path_of(operation)), "this operation", 3)
     hold(users[2], ALL)
-    assert "this server" in poll(api, users[3], ALL).json["detail"]
+    assert_beyond_a_limit(poll(api, users[3], ALL), "this server", 4)
 
 
 @pytest.mark.parametrize("transport", ["poll", "sse"])

@@ -404,7 +404,7 @@ def test_a_preview_of_a_large_tree_is_bounded_and_says_so(stack, user, large):
 
 @pytest.mark.parametrize("body, status", [({}, 422), ({"path": ""}, 422), ({"path": 7}, 422), ({"path": "relative"}, 400), ({"path": "/etc"}, 400),
                                           ({"path": "/", "scan_id": "x"}, 422), ({"path": "/x", "include_patterns": [7]}, 422),
-                                          ({"path": "/x", "exclude_patterns": "*.md"}, 422), ({"path": "/x", "recursive": "no"}, 422)])
+                                          ({"path": "/x", "exclude_patterns": "*.md"}, 422), ({"path": "/x", "exclude_patterns": ["*a" * 513]}, 422), ({"path": "/x", "recursive": "no"}, 422)])
 def test_bad_previews_are_refused(stack, user, body, status):
     answer = Client(stack.apis[0].url, user.token).ask("POST", "/api/v2/directory-scan/preview", body)
     assert answer.status == status, answer

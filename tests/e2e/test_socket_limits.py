@@ -144,10 +144,17 @@ def test_an_address_behind_a_trusted_proxy_opens_so_many_a_minute(make_stack):
     assert 1 <= int(turned_away.headers["retry-after"]) <= 61
     body = json.loads(turned_away.buffer)
     assert body["error"] == "rate_limit_exceeded" and body["retry_after"] == int(turned_away.headers["retry-after"]) and body["reference"]
+    assert "this address" in body["limit"] and turned_away.headers["x-ratelimit-limit"] == "3" and turned_away.headers["x-ratelimit-remaining"] == "0"
+    assert abs(int(turned_away.headers["x-ratelimit-reset"]) - time.time() - body["retry_after"]) < 60
     assert is_open(come(users[3], "2001:db8:0:1::1")), "its neighbour's network is another"
     assert is_open(come(users[3], "203.0.113.1"))
+    for made_up in ("6.6.6.6", "7.7.7.7"):
+        assert is_open(come(users[0], (made_up + ", ") * 600 + "203.0.113.1"))
+    assert "this address" in come(users[0], "8.8.8.8, " * 600 + "203.0.113.1").end()[1], "what a client makes up is nobody's address"
+    for n in range(4):
+        assert is_open(come(users[1], f"::ffff:203.0.113.{n + 2}")), "these are four addresses"
     seen = metrics(stack, api)
-    assert seen['websocket_refusals_total{reason="address_rate"}'] == 4
+    assert seen['websocket_refusals_total{reason="address_rate"}'] == 5
 
 
 def test_whoever_floods_is_closed_and_whoever_talks_is_not(make_stack):
@@ -346,6 +353,7 @@ def test_watchers_are_told_to_the_owner_and_counted_for_public_readers(stack, ap
         assert {(w["user_id"], w["username"], w["connections"]) for w in told["watchers"]} == {(ann.id, ann.name, 2), (ben.id, ben.name, 1)}
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", w["since"]) for w in told["watchers"])
     told = ask(ben)
+    assert told == ask(ben, path=f"/api/v2/operations/{str(public.id).upper()}/watchers")
     assert told["total_connections"] == 3 and [w["username"] for w in told["watchers"]] == [ben.name]
     assert ask(User(stack)) == {"watchers": [], "total_connections": 3}
     for user, where, status in ((ann, private.id, 403), (root, private.id, 200), (ann, "00000000-0000-4000-8000-000000000000", 404)):

@@ -209,10 +209,10 @@ def test_a_built_file_that_changes_gets_another_tag(other):
 @pytest.mark.parametrize("target", [
     "/assets/../../secret.txt", "/assets/%2e%2e/%2e%2e/secret.txt", "/assets/..%2f..%2fsecret.txt", "/assets/%2fetc%2fpasswd", "/assets//etc/passwd", "/assets/link.txt",
     "/assets/inside.js", "/assets/up/index.html", "/assets/up/assets/app.js", "/assets/deep", "/assets/deep/", "/assets/", "/assets/pipe.js", "/assets/app.js/", "/assets/nothing.js",
-    "/hidden.txt", "/assets/app.js%00.css", "/assets/%ff"])
+    "/hidden.txt", "/assets/%2e%2e/hidden.txt", "/assets/deep/%2e%2e/../../hidden.txt", "/assets/deep%2f..%2f..%2fhidden.txt", "/assets/app.js%00.css", "/assets/%ff"])
 def test_nothing_but_plain_files_below_the_folder_is_served(other, target):
     status, head, body = raw(other[0].url, target)
-    assert b"secret" not in body and b"root:" not in body
+    assert b"secret" not in body and b"hidden" not in body and b"root:" not in body
     if target == "/assets/app.js/":
         assert status in (200, 404)
     elif target in ("/assets/../../secret.txt",):

@@ -59,6 +59,45 @@ static void only_the_last_hop_outside_counts(void **state)
     assert_client("10.1.2.3", " , ,", "10.1.2.3");
 }
 
+/* However much a client wrote before it. */
+static void what_the_proxy_wrote_at_the_end_counts(void **state)
+{
+    (void)state;
+    static const char *const made_up[] = {"6.6.6.6", "10.0.0.1", "nonsense"};
+    for (size_t i = 0; i < array_len(made_up); i++) {
+        scoped_text forwarded = {0};
+        while (forwarded.len < 10000)
+            address_join_forwarded(&forwarded, made_up[i], strlen(made_up[i]));
+        address_join_forwarded(&forwarded, "203.0.113.5", 11);
+        assert_client("10.1.2.3", forwarded.data, "203.0.113.5");
+        address_join_forwarded(&forwarded, "10.0.0.7", 8);
+        assert_client("10.1.2.3", forwarded.data, "203.0.113.5");
+    }
+}
+
+static void an_address_that_is_cut_is_not_believed(void **state)
+{
+    scoped_text forwarded = {0};
+    (void)state;
+    text_puts(&forwarded, "203.0.113.5");
+    while (forwarded.len < 4096 + 4) /* the cut goes through the first address: "0.113.5" or the like is left of it */
+        text_puts(&forwarded, ",10.0.0.1");
+    assert_client("10.1.2.3", forwarded.data, "10.0.0.1");
+    text_clear(&forwarded);
+    while (forwarded.len < 5000)
+        text_putc(&forwarded, '1');
+    assert_client("10.1.2.3", forwarded.data, "10.1.2.3");
+}
+
+static void one_client_is_written_in_one_way(void **state)
+{
+    (void)state;
+    assert_client("10.1.2.3", "::ffff:203.0.113.7", "203.0.113.7");
+    assert_client("10.1.2.3", "[::FFFF:cb00:7107]:443", "203.0.113.7");
+    assert_client("10.1.2.3", "203.0.113.7, ::ffff:10.9.9.9", "203.0.113.7");
+    assert_client("10.1.2.3", "2001:DB8:0:0::1", "2001:db8::1");
+}
+
 static void what_is_no_network_is_named(void **state)
 {
     static const char *const bad[] = {"10.0.0.0/33", "proxy.example.org", "10.0.0.0/x", "::1/129", "10.0.0.0/",
@@ -95,6 +134,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_stranger_cannot_say_who_he_is, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_trusted_proxy_names_the_client, set_up, tear_down),
         cmocka_unit_test_setup_teardown(only_the_last_hop_outside_counts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_the_proxy_wrote_at_the_end_counts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_address_that_is_cut_is_not_believed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_client_is_written_in_one_way, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_network_is_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(addresses_read_the_same_over_both_families, set_up, tear_down),
     };

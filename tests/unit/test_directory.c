@@ -1,3 +1,4 @@
+#include "api/scan.h"
 #include "common/source/directory.h"
 #include "common/source/glob.h"
 
@@ -305,6 +306,73 @@ static void the_walk_ends_with_the_first_status_that_is_not_ok(void **state)
     scope_done(&sc);
 }
 
+struct steps {
+    struct notes notes;
+    size_t count, stop_after;
+};
+
+static enum status count_step(struct scope *sc, void *context)
+{
+    struct steps *n = context;
+    return ++n->count == n->stop_after ? (fail)(sc, STATUS_CANCELLED, "enough") : STATUS_OK;
+}
+
+static enum status note_step(struct scope *sc, void *context, const struct source_file *f)
+{
+    return note(sc, &((struct steps *)context)->notes, f);
+}
+
+static enum status walk_in_steps(size_t stop_after, struct steps *out)
+{
+    struct scope sc;
+    scope_init(&sc, NULL);
+    scoped(cJSON) *include = cJSON_Parse("[\"*.md\"]");
+    struct source_options options = {.recursive = true, .include = include, .on_step = count_step};
+    *out = (struct steps){.stop_after = stop_after};
+    enum status s = source_walk(&sc, root, root, &options, note_step, out);
+    text_free(&out->notes.names);
+    text_free(&out->notes.problems);
+    scope_done(&sc);
+    return s;
+}
+
+static void whoever_waits_is_asked_at_every_name_also_where_no_file_is_found(void **state)
+{
+    (void)state;
+    make_directory("empty");
+    make_directory("hidden");
+    make_file("hidden/.one", "x");
+    make_file("hidden/.two", "x");
+    make_file("other.txt", "x");
+    struct steps n;
+    assert_int_equal(walk_in_steps(0, &n), STATUS_OK);
+    size_t all = n.count;
+    assert_int_equal(n.notes.count, 0);
+    assert_true(all >= 3 + 2 + 3); /* the names of both directories, and the entries that are taken */
+    for (size_t i = 1; i <= all; i++) {
+        assert_int_equal(walk_in_steps(i, &n), STATUS_CANCELLED);
+        assert_int_equal(n.count, i);
+    }
+}
+
+static void a_preview_that_finds_nothing_ends_in_time(void **state)
+{
+    (void)state;
+    make_directory("empty");
+    make_file(".hidden", "x");
+    make_file("other.txt", "x");
+    struct scope sc;
+    scope_init(&sc, NULL);
+    scoped(cJSON) *include = cJSON_Parse("[\"*.md\"]");
+    struct scan_request preview = {
+        .roots = root, .path = root, .options = {.recursive = true, .include = include}, .deadline_ms = 1};
+    struct scan_totals totals = {0};
+    assert_int_equal(scan_run(&sc, &preview, &totals), STATUS_OK);
+    assert_non_null(totals.cut);
+    assert_non_null(strstr(totals.cut, "too long"));
+    scope_done(&sc);
+}
+
 static void patterns_choose_files(void **state)
 {
     (void)state;
@@ -468,6 +536,8 @@ int main(void)
         in_a_tree(what_is_away_is_not_found),
         in_a_tree(a_very_deep_tree_is_reported_not_followed),
         in_a_tree(the_walk_ends_with_the_first_status_that_is_not_ok),
+        in_a_tree(whoever_waits_is_asked_at_every_name_also_where_no_file_is_found),
+        in_a_tree(a_preview_that_finds_nothing_ends_in_time),
         in_a_tree(patterns_choose_files),
         cmocka_unit_test(globs_mean_what_people_expect),
         cmocka_unit_test(a_nasty_glob_ends_soon),

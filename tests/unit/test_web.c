@@ -96,9 +96,18 @@ static void a_folder_is_opened_when_it_has_an_index(void **state)
 
 static void only_plain_files_below_the_folder_are_opened(void **state)
 {
-    static const char *const refused[] = {
-        "../secret", "deep/../../secret", "/etc/passwd", "link", "deep", "deep/../../root/index.html",
-        "",          "deep/a.js/x",       "none",        "."};
+    static const char *const refused[] = {"../secret",
+                                          "deep/../../secret",
+                                          "/etc/passwd",
+                                          "link",
+                                          "deep",
+                                          "deep/../../root/index.html",
+                                          "deep/../index.html",
+                                          "deep/..",
+                                          "",
+                                          "deep/a.js/x",
+                                          "none",
+                                          "."};
     int folder = -1, fd = -1;
     struct stat facts;
     (void)state;
