@@ -521,7 +521,7 @@ static void report(struct watch *w)
         json_int(&t, "most_connects_a_second", w->most_in_bucket);
         json_open(&t, "closed", '{');
         for (int code = 0; code < (int)array_len(g->closed); code++) {
-            char name[8];
+            char name[16];
             snprintf(name, sizeof name, "%d", code);
             if (g->closed[code])
                 json_int(&t, name, g->closed[code]);
