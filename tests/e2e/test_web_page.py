@@ -8,8 +8,8 @@ from support import documents as docs
 from support import rows
 from support.browser import Browser
 from support.client import Client
-from support.js import ApiGate, Polls
-from support.stack import Stack, wait_for
+from support.js import ApiGate, Pages, Polls
+from support.stack import ROOT, Stack, wait_for
 from support.web import PASSWORD, Sites
 from test_websockets import Publisher
 
@@ -373,9 +373,10 @@ def test_a_session_that_ends_leads_to_the_form_and_back_to_the_same_place(sites,
     assert site.is_the_same and other.is_the_same
 
 
-def test_a_token_is_renewed_once_for_all_tabs_and_the_socket_stays(sites, calm):
-    first = sites.open(calm.apis[0].url).sign_up().until_live()
-    second = sites.open(calm.apis[0].url, beside=first).until_live()
+@pytest.mark.parametrize("before", ["", "delete Navigator.prototype.locks"], ids=["locks", "leases"])
+def test_a_token_is_renewed_once_for_all_tabs_and_the_socket_stays(sites, calm, before):
+    first = sites.open(calm.apis[0].url, before=before).sign_up().until_live()
+    second = sites.open(calm.apis[0].url, beside=first, before=before).until_live()
     before = first.tokens
     sockets = dict(first.page.sockets)
     made = "SELECT count(*) FROM refresh_tokens"
@@ -397,6 +398,79 @@ def test_a_token_is_renewed_once_for_all_tabs_and_the_socket_stays(sites, calm):
     second.page.wait_for("document.querySelector('form input[name=password]')")
     assert second.page.evaluate("localStorage.getItem('opstream.session')") is None
     assert second.page.evaluate("document.body.innerText.includes('after ')") is False, "nothing is left of whoever signed out"
+
+
+# Time goes on only by pass(ms).
+CLOCK = """
+    delete Navigator.prototype.locks;
+    const clock = { now: 1e12, timers: new Set() };
+    const timer = (run, ms, every) => { const made = { run, at: clock.now + ms, every }; clock.timers.add(made); return made; };
+    Date.now = () => clock.now;
+    window.setTimeout = (run, ms) => timer(run, ms);
+    window.setInterval = (run, ms) => timer(run, ms, ms);
+    window.clearTimeout = window.clearInterval = (made) => clock.timers.delete(made);
+    window.pass = async (ms) => {
+        const end = clock.now + ms;
+        for (;;) {
+            for (let n = 0; n < 20; n++) await null; // what was settled goes on
+            const next = [...clock.timers].sort((a, b) => a.at - b.at)[0];
+            if (!next || next.at > end) break;
+            clock.now = next.at;
+            if (next.every) next.at += next.every;
+            else clock.timers.delete(next);
+            next.run();
+        }
+        clock.now = end;
+    };
+    const { alone } = await import("/web/lock.js");
+    const held = {};
+    const hold = (who) => void alone("it", () => new Promise((resolve, reject) => { held[who] = { resolve, reject }; })).catch(() => {});
+"""
+
+
+@pytest.fixture
+def plain(browser):
+    """An empty page, where the page's modules may be tried."""
+    pages = Pages()
+    pages.more["/web/lock.js"] = os.path.join(ROOT, "api/web/lock.js")
+    made = browser.page(pages.url + "/", isolated=True)
+    yield made
+    made.close()
+    pages.close()
+
+
+def test_without_locks_one_tab_keeps_its_lease_however_long_it_takes(plain):
+    assert plain.run(CLOCK + """
+        localStorage.setItem("it", "mine");
+        hold("first");
+        await pass(1000);
+        hold("second");
+        await pass(600000);
+        const before = Object.keys(held);
+        held.first.reject(new Error("no server"));
+        await pass(1000);
+        held.second.resolve();
+        await pass(1000);
+        return [before, Object.keys(held), { ...localStorage }, clock.timers.size];""") == [["first"], ["first", "second"], {"it": "mine"}, 0]
+
+
+def test_without_locks_a_lease_of_a_tab_that_is_no_more_ends_and_nobody_ends_the_lease_of_another(plain):
+    assert plain.run(CLOCK + """
+        hold("first");
+        await pass(1000);
+        const [key] = Object.keys(localStorage);
+        const other = JSON.stringify({ me: "another tab", until: clock.now + 5000 });
+        localStorage.setItem(key, other); // as when this tab was frozen for long
+        await pass(4000);
+        held.first.resolve();
+        await pass(100);
+        const kept = localStorage.getItem(key) === other;
+        hold("second");
+        await pass(500);
+        const tooEarly = "second" in held;
+        await pass(1000);
+        dispatchEvent(new PageTransitionEvent("pagehide"));
+        return [kept, tooEarly, "second" in held, { ...localStorage }];""") == [True, False, True, {}]
 
 
 def test_wrong_passwords_taken_names_and_a_closed_registration_are_told(sites, calm):
