@@ -14,9 +14,12 @@ from support.web import PASSWORD, Sites
 from test_websockets import Publisher
 
 
+HOST = "opstream.test"  # a name that is no address; over plain HTTP its pages are no secure context
+
+
 @pytest.fixture(scope="module")
 def browser():
-    with Browser() as made:
+    with Browser(f"--host-resolver-rules=MAP {HOST} 127.0.0.1", "--no-proxy-server") as made:
         yield made
 
 
@@ -259,6 +262,24 @@ def test_where_sockets_do_not_get_through_the_page_polls_and_says_so(sites, calm
     assert site.texts(".connection") == ["Polling"] and site.is_the_same
     site.press("Sign out")
     gate.shut()
+
+
+def test_under_a_host_name_that_is_not_listed_the_page_polls(sites, calm, publish):
+    site = sites.open(f"http://{HOST}:{calm.apis[0].port}", path="/operations").sign_up()
+    site.api = calm.apis[0].url
+    site.sees("Polling", ".connection")
+    work = Work(calm, site.client(), publish).start().at(3)
+    site.sees("3 of 8")
+    work.at(8).end(result={"documents_processed": 8})
+    site.sees("8 documents in", ".ended .outcome")
+    assert site.texts(".connection") == ["Polling"] and site.is_the_same
+
+
+def test_under_a_host_name_that_is_listed_the_page_has_its_socket(sites, calm, gate):
+    gate.aim(calm.add("api", CORS_ORIGINS=f"http://{HOST}:{gate.port}"))
+    site = sites.open(f"http://{HOST}:{gate.port}").sign_up().until_live()
+    assert site.page.evaluate("navigator.locks") is None
+    calm.processes[-1].stop()
 
 
 def test_an_end_that_a_request_told_first_is_announced_once_when_its_event_comes(sites, calm, publish):
