@@ -494,6 +494,24 @@ def test_without_locks_a_lease_of_a_tab_that_is_no_more_ends_and_nobody_ends_the
         return [kept, tooEarly, "second" in held, { ...localStorage }];""") == [True, False, True, {}]
 
 
+def test_another_user_of_the_same_browser_gets_a_socket_of_his_own(sites, calm, publish):
+    site, work = begun(sites, calm, publish)
+    work.at(2)
+    site.sees("2 of 8")
+    [before] = site.page.sockets
+    stranger, theirs = begun(sites, calm, publish)
+    # As it arrives from another tab: one change, from one session to the other.
+    session = json.dumps(stranger.page.evaluate("localStorage.getItem('opstream.session')"))
+    site.page.evaluate(f"localStorage.setItem('opstream.session', {session}); void dispatchEvent(new StorageEvent('storage', {{key: 'opstream.session'}}))")
+    site.sees(theirs.name)
+    wait_for("another socket", lambda: site.page.sockets and before not in site.page.sockets)
+    site.until_live()
+    theirs.at(5)
+    site.sees("5 of 8")
+    assert len(site.page.sockets) == 1 and site.is_the_same
+    site.does_not_see(work.name)
+
+
 def test_wrong_passwords_taken_names_and_a_closed_registration_are_told(sites, calm):
     site = sites.open(calm.apis[0].url, path="/login")
     site.fill("Username or e-mail address", "nobody")
@@ -582,6 +600,28 @@ def test_every_screen_fits_a_phone(sites, calm, publish):
         assert site.width_beyond == 0 and site.page.evaluate("document.querySelector('dialog').getBoundingClientRect().right") <= 375
         site.page.press("Escape")
     work.end()
+
+
+def test_to_skip_to_the_content_leaves_the_screen_as_it_is(sites, calm):
+    site = sites.open(calm.apis[0].url, path="/search").sign_up()
+    calm.sql("UPDATE collections SET vector_count = 1 WHERE uuid = :'v1'", rows.ready_collection(calm, site.client())["id"])
+    site.look_again()
+    site.page.wait_for("document.querySelector('#query')?.checkVisibility()")
+    skip = """document.querySelector('a.skip').click();
+        while (location.hash !== '#main') await new Promise((r) => setTimeout(r, 5));
+        await new Promise((r) => setTimeout(r));
+        return heading.isConnected;"""
+    site.page.evaluate("void (window.heading = document.querySelector('h1'))")
+    assert site.page.run(skip)
+    # After a search has changed the address, too.
+    site.page.type("#query", "lamp")
+    site.page.press("Enter")
+    site.page.wait_for("location.search.includes('lamp')")
+    assert site.page.run(skip)
+    site.go("Operations")
+    site.page.evaluate("history.back()")
+    site.sees("Search", "h1")
+    assert site.page.evaluate("document.querySelector('#query').value") == "lamp"
 
 
 def test_an_address_that_is_none_says_so(sites, calm):
