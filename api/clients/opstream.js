@@ -15,6 +15,9 @@ export { OpstreamError };
 const LAST_TYPES = new Set(["operation_completed", "operation_failed", "operation_cancelled"]);
 const LAST_STATUSES = new Set(["completed", "failed", "cancelled"]);
 
+/* Statuses of servers that do not tell where events end, or not to this user. */
+const NEVER_TOLD = new Set([403, 404, 405]);
+
 /* The server keeps about 10,000 events of a user; no more of them can come again. */
 const REMEMBERED_IDS = 12000;
 
@@ -62,6 +65,11 @@ export class OpstreamClient {
         const base = new URL(this.#base || "/", page).href.replace(/\/+$/, "");
         return `${base}${path}?${new URLSearchParams(query)}`;
     }
+}
+
+/* Whether the same request may be answered another time. */
+function isPassing(status) {
+    return status >= 500 || [408, 425, 429].includes(status);
 }
 
 function report(error) {
@@ -193,8 +201,9 @@ class Watch {
         if (turn !== this.#turn) return;
         this.#isPreparing = false;
         if (problem && this.#poller) this.#connectIn(this.#settings.socketRetrySeconds * 1000);
-        else if (problem) this.#retryLater(problem);
-        else this.#open(token);
+        else if (problem?.code === 401 && !this.#hasAskedAgain) this.#askAgain();
+        else if (problem && problem.code !== 401) this.#retryAfter(problem);
+        else this.#open(token); // the reason of a token's second refusal is told by a socket
     }
 
     async #token(isRefused) {
@@ -205,8 +214,14 @@ class Watch {
         }
     }
 
-    /* Where the user's events end now. Without it a connection that is lost before its first event could not be resumed. A server that does not
-     * tell is watched all the same. */
+    /* With another token, once: the server did not take the last one. */
+    #askAgain() {
+        this.#hasAskedAgain = true;
+        this.#connect(true);
+    }
+
+    /* Where the user's events end now. Without it a connection that is lost before its first event could not be resumed, so it is thrown when the
+     * server may tell later. A server that does not tell is watched all the same. */
     async #findPosition(token, turn) {
         try {
             const answer = await ask({ fetch: this.#client.fetch, url: this.#eventsUrl(0), token, seconds: 3, onStart: (abort) => { this.#asking = abort; } });
@@ -214,7 +229,8 @@ class Watch {
             this.#needsPosition = false;
             this.#take(answer);
         } catch (error) {
-            if (error.code) this.#needsPosition = false;
+            if (error.code === 401 || isPassing(error.code)) throw error;
+            if (NEVER_TOLD.has(error.code)) this.#needsPosition = false;
         }
     }
 
@@ -264,10 +280,9 @@ class Watch {
 
     #onRefused(reason) {
         if (/expired|credentials/i.test(reason) && !this.#hasAskedAgain) {
-            this.#hasAskedAgain = true;
-            this.#connect(true);
-        } else if (/^too many/i.test(reason)) {
-            // Places become free, and another instance may have one for a poll.
+            this.#askAgain();
+        } else if (/^too many|origin is not allowed/i.test(reason)) {
+            // Places become free, and another instance may have one for a poll. Polls of a page's own server need no list of origins.
             this.#tellOnce(new OpstreamError(reason, { code: 1008 }));
             this.#poll();
         } else {
@@ -314,14 +329,19 @@ class Watch {
             this.#fail(new OpstreamError(error.message, { cause: error, isFinal: true }));
             return;
         }
-        const isClientError = error.code >= 400 && error.code < 500 && ![408, 425, 429].includes(error.code);
+        const isClientError = error.code >= 400 && error.code < 500 && !isPassing(error.code);
         // Twice, as a WebSocket is tried in between: its refusal has a reason.
         if (isClientError && (error.code === 401 || ++this.#denials > 1)) {
             this.#fail(new OpstreamError(error.message, { code: error.code, isFinal: true }));
             return;
         }
         if (this.#socket || this.#isPreparing) return; // an attempt is on the way and goes on alone
-        const isNews = error.code === "token" || (error.code >= 400 && error.code < 500); // an outage is told by the state alone
+        this.#retryAfter(error);
+    }
+
+    /* An outage is told by the state alone. */
+    #retryAfter(error) {
+        const isNews = error.code === "token" || (error.code >= 400 && error.code < 500);
         this.#retryLater(isNews ? error : null, error.retryAfterSeconds * 1000);
     }
 

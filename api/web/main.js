@@ -22,6 +22,7 @@ document.getElementById("app").replaceChildren(...frame.node, ...noticeNodes);
 
 let screen = null;
 let owner = null; // whose screen it is
+let mounted = null; // its address
 
 function missing() {
   return { title: "Not found", node: h("div", { class: "state" }, h("h1", { tabindex: -1 }, "There is no such screen"), h("a", { class: "button", href: "/collections" }, "Go to collections")), update() {} };
@@ -36,12 +37,15 @@ function screenAt(path, query) {
   return missing();
 }
 
+const address = () => location.pathname + location.search;
+
 function replace(path) {
   history.replaceState(null, "", path);
+  mounted = address();
 }
 
 function go(path) {
-  if (path !== location.pathname + location.search) history.pushState(null, "", path);
+  if (path !== address()) history.pushState(null, "", path);
   mount();
   window.scrollTo(0, 0);
   place.querySelector("h1")?.focus({ preventScroll: true });
@@ -52,6 +56,7 @@ function mount() {
   screen?.leave?.();
   closeDialogs();
   screen = screenAt(location.pathname, new URLSearchParams(location.search));
+  mounted = address();
   place.replaceChildren(screen.node);
   update();
 }
@@ -69,6 +74,7 @@ function enter() {
   gate.replaceChildren();
   show(place, true);
   if (owner !== session.user.id || !screen) {
+    live.stop(); // it may be another user's
     store.forget();
     owner = session.user.id;
     mount();
@@ -110,7 +116,8 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   go(link.getAttribute("href"));
 });
-window.addEventListener("popstate", () => session.isSignedIn && mount());
+// A jump within the screen (#main) is one, too.
+window.addEventListener("popstate", () => session.isSignedIn && address() !== mounted && mount());
 session.addEventListener("change", sessionChanged);
 store.addEventListener("change", update);
 live.addEventListener("state", update);

@@ -30,5 +30,6 @@ export function notice(sentence, { isBad = false } = {}) {
 }
 
 export function clearNotices() {
+  say("");
   shown.replaceChildren();
 }

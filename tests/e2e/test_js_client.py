@@ -159,6 +159,41 @@ def test_a_watch_of_all_operations_resumes_though_it_saw_no_event_before_it_was_
     watching.close()
 
 
+@pytest.mark.parametrize("refusal", [429, 401, 500, 503])
+def test_a_watch_of_all_operations_does_not_go_live_before_it_knows_where_it_is(page, polls_gate, user, operation, publish, refusal):
+    polls_gate.polls.refusals = [(refusal, "")]
+    watching = Watching(page, polls_gate.url, user.token, settings="firstDelayMs: [60000, 60000],").until("['waiting', 'live'].includes(got.watch.connection)")
+    watching.get("got.watch.reconnect()")
+    watching.until_state("live")
+    polls_gate.cut()
+    watching.until_state("waiting")
+    missed = publish(operation, data={"n": 1})
+    watching.get("got.watch.reconnect()")
+    watching.until_state("live")
+    later = publish(operation, data={"n": 2})
+    assert watching.until_count(2).ids == [missed, later]
+    assert [e["code"] for e in watching.errors] == ([429] if refusal == 429 else []), "an outage is told by the state alone"
+    watching.close()
+
+
+@pytest.mark.parametrize("refusal", [403, 404, 405])
+def test_a_server_that_does_not_tell_where_events_end_is_watched_all_the_same(page, polls_gate, user, operation, publish, refusal):
+    polls_gate.polls.refusals = [(refusal, "")]
+    watching = Watching(page, polls_gate.url, user.token, settings=FAST).until_state("live")
+    assert watching.errors == [] and polls_gate.polled == 1
+    published = publish(operation, data={"n": 0})
+    assert watching.until_count(1).ids == [published]
+    watching.close()
+
+
+def test_the_position_is_asked_for_again_when_the_server_says_so(page, polls_gate, user):
+    polls_gate.polls.refusals = [(429, "Retry-After: 7\r\n")]
+    watching = Watching(page, polls_gate.url, user.token, settings=FAST).until_state("waiting")
+    assert watching.get("got.watch.retryAt - Date.now()") > 5000
+    assert polls_gate.upgrades == 0
+    watching.close()
+
+
 @pytest.mark.parametrize("what", ["redis", "postgres"])
 def test_redis_or_postgresql_goes_away_and_comes_back(stack, page, gate, user, operation, publish, what):
     server = getattr(stack, what)
@@ -492,6 +527,19 @@ def test_every_attempt_waits_longer_by_chance_and_a_stable_connection_starts_ove
         const got = () => window.""" + watching.name + """;
         for (let n = 1; n <= 8; n++) await attempt(n, n === 8);""")
     assert page.evaluate("delays") == [1, 2, 4, 8, 16, 30, 30, 1]
+    watching.close()
+
+
+def test_an_origin_that_the_server_does_not_list_polls_and_tries_sockets_now_and_then(page, fake, polls_gate, user, operation, publish):
+    first = publish(operation, data={"n": 0})
+    watching = Watching(page, polls_gate.url, user.token, operation, settings="WebSocket: Fake, socketRetrySeconds: 0.1, pollSeconds: 1,")
+    page.run("(await opened(1)).end(1008, 'this origin is not allowed');")
+    watching.until_state("polling").until_count(1)
+    assert watching.errors == [{"message": "this origin is not allowed", "code": 1008, "isFinal": False, "cause": "undefined"}]
+    page.run("(await opened(2)).end(1008, 'this origin is not allowed'); (await opened(3)).say({ type: 'pong' });")
+    last = publish(operation, data={"n": 1})
+    page.run(f"fakes[2].say(frame('{last}'));")
+    assert watching.until_state("live").ids == [first, last]
     watching.close()
 
 

@@ -1,6 +1,7 @@
 """The page at / in a real browser: what a person sees and does, while sockets are cut, servers restart and sessions end."""
 import json
 import os
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -8,15 +9,18 @@ from support import documents as docs
 from support import rows
 from support.browser import Browser
 from support.client import Client
-from support.js import ApiGate, Polls
-from support.stack import Stack, wait_for
+from support.js import ApiGate, Pages, Polls
+from support.stack import ROOT, Stack, wait_for
 from support.web import PASSWORD, Sites
 from test_websockets import Publisher
 
 
+HOST = "opstream.test"  # a name that is no address; over plain HTTP its pages are no secure context
+
+
 @pytest.fixture(scope="module")
 def browser():
-    with Browser() as made:
+    with Browser(f"--host-resolver-rules=MAP {HOST} 127.0.0.1", "--no-proxy-server") as made:
         yield made
 
 
@@ -180,7 +184,9 @@ def test_an_operation_is_shown_with_all_that_is_known_of_it(sites, calm, publish
     assert facts["Processed"] == "3 of 8" and facts["Failed"] == "1" and facts["Elapsed"].startswith("0:")
     bar = site.page.evaluate("(({value, ariaLabel, ariaValueText}) => [value, ariaLabel, ariaValueText])(document.querySelector('.operation progress'))")
     assert bar == [37.5, f"Add source: {work.name}", "37 %, Reading and embedding"]
-    wait_for("a rate", lambda: work.at(5) and work.at(6) and site.facts(".operation.card")["Rate"] != "–", every=0.3)
+    time.sleep(0.3)  # less than a quarter of a second is too little to measure a rate
+    work.at(6)
+    wait_for("a rate", lambda: site.facts(".operation.card")["Rate"] != "–")
     assert site.facts(".operation.card")["Time left"] != "–"
     work.at(8).end(result={"documents_processed": 8, "documents_failed": 1, "chunks_created": 70})
     site.sees("8 documents, 1 failed, 70 chunks in", ".ended .outcome")
@@ -259,6 +265,24 @@ def test_where_sockets_do_not_get_through_the_page_polls_and_says_so(sites, calm
     assert site.texts(".connection") == ["Polling"] and site.is_the_same
     site.press("Sign out")
     gate.shut()
+
+
+def test_under_a_host_name_that_is_not_listed_the_page_polls(sites, calm, publish):
+    site = sites.open(f"http://{HOST}:{calm.apis[0].port}", path="/operations").sign_up()
+    site.api = calm.apis[0].url
+    site.sees("Polling", ".connection")
+    work = Work(calm, site.client(), publish).start().at(3)
+    site.sees("3 of 8")
+    work.at(8).end(result={"documents_processed": 8})
+    site.sees("8 documents in", ".ended .outcome")
+    assert site.texts(".connection") == ["Polling"] and site.is_the_same
+
+
+def test_under_a_host_name_that_is_listed_the_page_has_its_socket(sites, calm, gate):
+    gate.aim(calm.add("api", CORS_ORIGINS=f"http://{HOST}:{gate.port}"))
+    site = sites.open(f"http://{HOST}:{gate.port}").sign_up().until_live()
+    assert site.page.evaluate("navigator.locks") is None
+    calm.processes[-1].stop()
 
 
 def test_an_end_that_a_request_told_first_is_announced_once_when_its_event_comes(sites, calm, publish):
@@ -373,9 +397,10 @@ def test_a_session_that_ends_leads_to_the_form_and_back_to_the_same_place(sites,
     assert site.is_the_same and other.is_the_same
 
 
-def test_a_token_is_renewed_once_for_all_tabs_and_the_socket_stays(sites, calm):
-    first = sites.open(calm.apis[0].url).sign_up().until_live()
-    second = sites.open(calm.apis[0].url, beside=first).until_live()
+@pytest.mark.parametrize("before", ["", "delete Navigator.prototype.locks"], ids=["locks", "leases"])
+def test_a_token_is_renewed_once_for_all_tabs_and_the_socket_stays(sites, calm, before):
+    first = sites.open(calm.apis[0].url, before=before).sign_up().until_live()
+    second = sites.open(calm.apis[0].url, beside=first, before=before).until_live()
     before = first.tokens
     sockets = dict(first.page.sockets)
     made = "SELECT count(*) FROM refresh_tokens"
@@ -397,6 +422,97 @@ def test_a_token_is_renewed_once_for_all_tabs_and_the_socket_stays(sites, calm):
     second.page.wait_for("document.querySelector('form input[name=password]')")
     assert second.page.evaluate("localStorage.getItem('opstream.session')") is None
     assert second.page.evaluate("document.body.innerText.includes('after ')") is False, "nothing is left of whoever signed out"
+
+
+# Time goes on only by pass(ms).
+CLOCK = """
+    delete Navigator.prototype.locks;
+    const clock = { now: 1e12, timers: new Set() };
+    const timer = (run, ms, every) => { const made = { run, at: clock.now + ms, every }; clock.timers.add(made); return made; };
+    Date.now = () => clock.now;
+    window.setTimeout = (run, ms) => timer(run, ms);
+    window.setInterval = (run, ms) => timer(run, ms, ms);
+    window.clearTimeout = window.clearInterval = (made) => clock.timers.delete(made);
+    window.pass = async (ms) => {
+        const end = clock.now + ms;
+        for (;;) {
+            for (let n = 0; n < 20; n++) await null; // what was settled goes on
+            const next = [...clock.timers].sort((a, b) => a.at - b.at)[0];
+            if (!next || next.at > end) break;
+            clock.now = next.at;
+            if (next.every) next.at += next.every;
+            else clock.timers.delete(next);
+            next.run();
+        }
+        clock.now = end;
+    };
+    const { alone } = await import("/web/lock.js");
+    const held = {};
+    const hold = (who) => void alone("it", () => new Promise((resolve, reject) => { held[who] = { resolve, reject }; })).catch(() => {});
+"""
+
+
+@pytest.fixture
+def plain(browser):
+    """An empty page, where the page's modules may be tried."""
+    pages = Pages()
+    pages.more["/web/lock.js"] = os.path.join(ROOT, "api/web/lock.js")
+    made = browser.page(pages.url + "/", isolated=True)
+    yield made
+    made.close()
+    pages.close()
+
+
+def test_without_locks_one_tab_keeps_its_lease_however_long_it_takes(plain):
+    assert plain.run(CLOCK + """
+        localStorage.setItem("it", "mine");
+        hold("first");
+        await pass(1000);
+        hold("second");
+        await pass(600000);
+        const before = Object.keys(held);
+        held.first.reject(new Error("no server"));
+        await pass(1000);
+        held.second.resolve();
+        await pass(1000);
+        return [before, Object.keys(held), { ...localStorage }, clock.timers.size];""") == [["first"], ["first", "second"], {"it": "mine"}, 0]
+
+
+def test_without_locks_a_lease_of_a_tab_that_is_no_more_ends_and_nobody_ends_the_lease_of_another(plain):
+    assert plain.run(CLOCK + """
+        hold("first");
+        await pass(1000);
+        const [key] = Object.keys(localStorage);
+        const other = JSON.stringify({ me: "another tab", until: clock.now + 5000 });
+        localStorage.setItem(key, other); // as when this tab was frozen for long
+        await pass(4000);
+        held.first.resolve();
+        await pass(100);
+        const kept = localStorage.getItem(key) === other;
+        hold("second");
+        await pass(500);
+        const tooEarly = "second" in held;
+        await pass(1000);
+        dispatchEvent(new PageTransitionEvent("pagehide"));
+        return [kept, tooEarly, "second" in held, { ...localStorage }];""") == [True, False, True, {}]
+
+
+def test_another_user_of_the_same_browser_gets_a_socket_of_his_own(sites, calm, publish):
+    site, work = begun(sites, calm, publish)
+    work.at(2)
+    site.sees("2 of 8")
+    [before] = site.page.sockets
+    stranger, theirs = begun(sites, calm, publish)
+    # As it arrives from another tab: one change, from one session to the other.
+    session = json.dumps(stranger.page.evaluate("localStorage.getItem('opstream.session')"))
+    site.page.evaluate(f"localStorage.setItem('opstream.session', {session}); void dispatchEvent(new StorageEvent('storage', {{key: 'opstream.session'}}))")
+    site.sees(theirs.name)
+    wait_for("another socket", lambda: site.page.sockets and before not in site.page.sockets)
+    site.until_live()
+    theirs.at(5)
+    site.sees("5 of 8")
+    assert len(site.page.sockets) == 1 and site.is_the_same
+    site.does_not_see(work.name)
 
 
 def test_wrong_passwords_taken_names_and_a_closed_registration_are_told(sites, calm):
@@ -487,6 +603,28 @@ def test_every_screen_fits_a_phone(sites, calm, publish):
         assert site.width_beyond == 0 and site.page.evaluate("document.querySelector('dialog').getBoundingClientRect().right") <= 375
         site.page.press("Escape")
     work.end()
+
+
+def test_to_skip_to_the_content_leaves_the_screen_as_it_is(sites, calm):
+    site = sites.open(calm.apis[0].url, path="/search").sign_up()
+    calm.sql("UPDATE collections SET vector_count = 1 WHERE uuid = :'v1'", rows.ready_collection(calm, site.client())["id"])
+    site.look_again()
+    site.page.wait_for("document.querySelector('#query')?.checkVisibility()")
+    skip = """document.querySelector('a.skip').click();
+        while (location.hash !== '#main') await new Promise((r) => setTimeout(r, 5));
+        await new Promise((r) => setTimeout(r));
+        return heading.isConnected;"""
+    site.page.evaluate("void (window.heading = document.querySelector('h1'))")
+    assert site.page.run(skip)
+    # After a search has changed the address, too.
+    site.page.type("#query", "lamp")
+    site.page.press("Enter")
+    site.page.wait_for("location.search.includes('lamp')")
+    assert site.page.run(skip)
+    site.go("Operations")
+    site.page.evaluate("history.back()")
+    site.sees("Search", "h1")
+    assert site.page.evaluate("document.querySelector('#query').value") == "lamp"
 
 
 def test_an_address_that_is_none_says_so(sites, calm):

@@ -10,10 +10,12 @@ PASSWORD = "correct horse battery"
 class Site:
     """One tab. Elements are found as people find them: by the words on them."""
 
-    def __init__(self, browser, url, beside=None, path="/collections"):
-        """`beside`: another tab, whose storage it shares."""
+    def __init__(self, browser, url, beside=None, path="/collections", before=""):
+        """`beside`: another tab, whose storage it shares. `before`: JavaScript that runs before the page's own."""
         self.url, self.page = url, browser.page(isolated=True) if beside is None else beside.another()
         self.api = url  # for what is done beside the page
+        if before:
+            self.page.call("Page.addScriptToEvaluateOnNewDocument", source=before)
         self.page.go(url + path)
         self.mark()
 
