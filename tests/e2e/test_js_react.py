@@ -109,7 +109,7 @@ def test_unmounting_closes_and_another_operation_starts_from_nothing(page, stack
 def test_a_refusal_is_shown_as_the_error(page, stack, gate, user, operation):  # noqa: F811
     stack.sql("DELETE FROM operations WHERE uuid = :'v1'", operation.id)
     show(page, gate, user, operation)
-    page.wait_for("renders.at(-1).connection === 'closed'")
+    page.wait_for("renders.at(-1).connection === 'closed' && renders.at(-1).error")
     assert "not found" in last(page)["error"] and last(page)["status"] is None
 
 
