@@ -17,7 +17,7 @@ struct api {
     struct relay *relay;              /* api/relay/relay.h */
     struct limiter *limiter;          /* api/limit.h */
     struct health *health;            /* api/health.h */
-    struct rate_table *user_connects; /* api/relay/rate.h: new sockets, by user */
+    struct rate_table *user_connects; /* api/rate.h: new sockets, by user */
     int web_root; /* api/web_root.h: the folder's descriptor, -1 = the page that is part of the program */
     char instance_id[37];
     _Atomic bool is_draining;

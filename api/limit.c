@@ -1,5 +1,6 @@
 #include "api/limit.h"
 
+#include "api/rate.h"
 #include "common/clock.h"
 #include "common/log.h"
 
@@ -66,12 +67,7 @@ enum status limit_parse(const char *text, struct limit_rate *out)
 
 int64_t limit_step(const struct limit_rate *rate, int64_t now_ms, int64_t *tat_ms)
 {
-    int64_t tat = *tat_ms > now_ms ? *tat_ms : now_ms;
-    int64_t wait = tat - (rate->burst - 1) * rate->interval_ms - now_ms;
-    if (wait > 0)
-        return wait;
-    *tat_ms = tat + rate->interval_ms;
-    return 0;
+    return rate_step(&(struct rate){.burst = rate->burst, .interval = rate->interval_ms}, now_ms, tat_ms);
 }
 
 /* The same step in Redis, by its clock. KEYS[1]; ARGV: burst, interval in ms. Returns {wait, tat - now}. */

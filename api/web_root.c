@@ -1,26 +1,12 @@
 #include "api/web_root.h"
 
+#include "common/beneath.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-enum { MOST_TRIES = 16 };
-
-static int open_beneath(int root, const char *path)
-{
-    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, /* a pipe would wait for its writer */
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
-    long fd = -1;
-    for (int i = 0; i < MOST_TRIES; i++) { /* EAGAIN: a rename elsewhere made the kernel unsure about a ".." */
-        fd = syscall(SYS_openat2, root, path, &how, sizeof how);
-        if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
-            break;
-    }
-    return (int)fd;
-}
 
 /* The kernel lets a ".." go back to the folder, where not everything need be meant for strangers. */
 static bool goes_up(const char *path)
@@ -36,7 +22,8 @@ enum status web_root_file(struct scope *sc, int root, const char *path, int *out
 {
     if (goes_up(path))
         return fail(sc, STATUS_NOT_FOUND, "Not Found");
-    int fd = open_beneath(root, path);
+    int fd = open_beneath(root, path, O_RDONLY | O_NONBLOCK /* a pipe would wait for its writer */,
+                          RESOLVE_NO_SYMLINKS);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
         return fail(sc, STATUS_BUSY, "%s: %s", path, strerror(errno));
     if (fd < 0)

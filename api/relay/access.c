@@ -20,7 +20,7 @@ enum {
 struct access_rounds {
     struct access_change changes[MOST_CHANGES];
     int change_count;
-    bool is_everyone, is_running, has_marks;
+    bool is_everyone, is_running, has_marks, is_unknown;
     unsigned round; /* counts changes */
     int64_t next_ms, next_sweep_ms;
     char *channel;
@@ -90,7 +90,7 @@ static void run_look(struct job *job, struct lookup_tools *tools)
             l->why[number] = db_text(rows, i, "why")[0];
     }
     if (!l->is_answered)
-        log_warning("relay_access_unknown", log_text("problem", sc.problem_text));
+        log_debug("relay_access_unknown", log_text("problem", sc.problem_text));
     scope_done(&sc);
 }
 
@@ -109,6 +109,9 @@ static void end_look(struct job *job)
     struct look *l = (struct look *)job;
     struct access_rounds *a = l->hub->access;
     a->is_running = false;
+    if (!l->is_answered && !a->is_unknown)
+        log_warning("relay_access_unknown"); /* once: it is asked again and again until it is known */
+    a->is_unknown = !l->is_answered;
     if (!l->is_answered) {
         a->has_marks = true;
         a->next_ms = clock_monotonic_ms() + RETRY_MS;
@@ -200,6 +203,17 @@ static void go_on(struct hub *hub, int64_t now)
 
 /* ---- what begins one ---- */
 
+enum status access_user(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id, bool *out_is_superuser)
+{
+    scoped(PGresult) *rows = NULL;
+    enum status s = db_run(sc, db, SQL_RELAY_USER, &rows, db_number(sc, user_id), db_number(sc, api_key_id));
+    if (s == STATUS_OK && PQntuples(rows) == 0)
+        s = fail(sc, STATUS_FORBIDDEN, "You don't have access any more");
+    if (s == STATUS_OK)
+        *out_is_superuser = db_bool(rows, 0, "is_superuser");
+    return s;
+}
+
 void access_up(struct hub *hub)
 {
     port_add(hub->port, hub->access->channel);
@@ -240,22 +254,12 @@ void access_opened(struct client *c)
     go_on(c->hub, clock_monotonic_ms());
 }
 
-/* Those on a channel of events are looked at together with it (lookup_check). */
-static void sweep(struct hub *hub)
-{
-    for (struct client *c = hub->clients; c; c = c->next) {
-        bool is_there = c->state == CLIENT_OPEN || c->state == CLIENT_SUBSCRIBING;
-        if (is_there && (c->kind == WS_SCAN || c->kind == WS_DIRECTORY_SCAN))
-            c->needs_look = hub->access->has_marks = true;
-    }
-}
-
 void access_tick(struct hub *hub, int64_t now_ms)
 {
     struct access_rounds *a = hub->access;
     if (now_ms >= a->next_sweep_ms) {
         a->next_sweep_ms = now_ms + SWEEP_MS;
-        sweep(hub);
+        a->is_everyone = true;
     }
     go_on(hub, now_ms);
 }

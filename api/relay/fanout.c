@@ -9,11 +9,6 @@ enum {
     BATCH_BYTES = 32 << 10, /* leaves at once: half of what a socket's buffer takes */
 };
 
-static struct client *client_of(struct listener *l)
-{
-    return (struct client *)((char *)l - offsetof(struct client, listener));
-}
-
 void fanout_drop(struct channel *channel)
 {
     struct batch *b = &channel->batch;

@@ -1,7 +1,7 @@
 #include "api/relay/flood.h"
 
+#include "api/rate.h"
 #include "api/relay/hub.h"
-#include "api/relay/rate.h"
 #include "common/clock.h"
 #include "common/metrics.h"
 
@@ -37,7 +37,7 @@ bool flood_count(struct client *c, int cost)
         return true;
     struct rate rate = rate_of(s->ws_messages_per_second, 1000000);
     rate.burst = rate.burst * BURST_SECONDS / cost;
-    rate.interval_us *= cost;
+    rate.interval *= cost;
     if (rate_step(&rate, clock_monotonic_us(), &c->message_tat_us) == 0)
         return true;
     close_flooding(c);

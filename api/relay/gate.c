@@ -1,6 +1,6 @@
 #include "api/relay/gate.h"
 
-#include "api/relay/rate.h"
+#include "api/rate.h"
 #include "common/metrics.h"
 
 #include <arpa/inet.h>
@@ -95,10 +95,10 @@ static enum gate_answer count_address(struct gate *g, struct guest *guest, int64
     gate_network(guest->address, network);
     int64_t wait = rate_table_step(g->addresses, &most, network, now_us, &ahead);
     if (wait > 0) {
-        *out_retry_seconds = (int)((ahead - g->address.burst * g->address.interval_us) / 1000000) + 1;
+        *out_retry_seconds = (int)((ahead - g->address.burst * g->address.interval) / 1000000) + 1;
         return GATE_FLOOD;
     }
-    if (ahead > g->address.burst * g->address.interval_us)
+    if (ahead > g->address.burst * g->address.interval)
         guest->refusal = "too many new connections from this address; try again in a minute";
     return GATE_PASS;
 }

@@ -21,11 +21,6 @@ enum {
     CHECK_GRACE_MS = 1000, /* what was published just before the stream was looked at may still be on its way */
 };
 
-static struct client *client_of(struct listener *l)
-{
-    return (struct client *)((char *)l - offsetof(struct client, listener));
-}
-
 const char *hub_channel_name(struct scope *sc, const struct client *c)
 {
     const struct redis *names = c->hub->shared->names;

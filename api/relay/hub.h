@@ -130,7 +130,6 @@ struct client {
     size_t message_bytes;
     struct scan *scan;
     unsigned access_round; /* in which its rights were looked at */
-    unsigned asked_check;  /* of its channel: the last one that asked for it */
     bool needs_look;       /* they may have changed */
     bool is_refreshing;
     int64_t next_refresh_ms;
@@ -170,7 +169,6 @@ struct hub {
     struct scan *scan_list; /* those that clients wait for */
     struct wheel wheel;
     int64_t last_recent;       /* number given out */
-    unsigned last_check;       /* as well */
     int64_t seconds;           /* that this loop has counted */
     size_t recent_bytes;       /* of all that is kept for newcomers */
     int renewals;              /* on their way to the registry */
@@ -189,6 +187,11 @@ struct hub {
     int64_t used_ms; /* flood.h: processor time of this loop */
     bool is_draining, is_stopping, has_failed_pages;
 };
+
+static inline struct client *client_of(struct listener *l)
+{
+    return (struct client *)((char *)l - offsetof(struct client, listener));
+}
 
 /* It gets one answer and is gone. */
 static inline bool client_is_poll(const struct client *c)
@@ -335,12 +338,11 @@ void lookup_leave(struct client *c);
 void lookup_renew(struct hub *hub);
 void lookup_pulse(struct hub *hub, const char *channel);
 bool lookup_check(struct hub *hub, struct channel *channel);
-/* current_state of a row as SQL_RELAY_OPERATION gives them. */
+/* Of a row of SQL_RELAY_OPEN: STATUS_NOT_FOUND or STATUS_FORBIDDEN with a sentence when its user may not watch the
+ * operation. */
+enum status lookup_may_watch(struct scope *sc, const PGresult *rows, int row, const char *uuid) must_check;
+/* current_state of such a row. */
 struct frame *lookup_state_frame(const PGresult *rows, int row);
-/* On a look-up thread: STATUS_FORBIDDEN when this user, or the API key it came with, has no right to be here any more.
- */
-enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id,
-                            bool *out_is_superuser) must_check;
 
 /* access.c: who loses the right to be here is let go (1008) as soon as that is announced, by looking at all connections
  * concerned at once, and within 30 s where nobody announced it. */
@@ -355,6 +357,10 @@ bool access_listens(const struct hub *hub, const char *channel);
 bool access_message(struct hub *hub, const char *channel, const char *bytes, size_t len);
 void access_tick(struct hub *hub, int64_t now_ms);
 unsigned access_round(const struct hub *hub);
+/* On a look-up thread: STATUS_FORBIDDEN when this user, or the API key it came with (0 = none), has no right to be here
+ * any more. */
+enum status access_user(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id,
+                        bool *out_is_superuser) must_check;
 /* It is open: whatever was announced since its rights were looked at is looked at now. */
 void access_opened(struct client *c);
 

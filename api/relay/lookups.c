@@ -56,30 +56,26 @@ struct frame *lookup_state_frame(const PGresult *rows, int row)
     return frame_text(json.data, json.len);
 }
 
-static enum status find_operation(struct scope *sc, struct lookup_tools *tools, const char *uuid, int64_t user_id,
-                                  PGresult **out)
+enum status lookup_may_watch(struct scope *sc, const PGresult *rows, int row, const char *uuid)
 {
-    if (!uuid_is_valid(uuid))
-        return fail(sc, STATUS_NOT_FOUND, "Operation '%.64s' not found", uuid);
-    scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, tools->db, SQL_RELAY_OPERATION, &rows, uuid, db_number(sc, user_id));
-    if (s != STATUS_OK)
-        return s;
-    if (PQntuples(rows) == 0)
+    if (!db_text(rows, row, "uuid"))
         return fail(sc, STATUS_NOT_FOUND, "Operation '%s' not found", uuid);
-    if (!db_bool(rows, 0, "may_see"))
+    if (!db_bool(rows, row, "may_see"))
         return fail(sc, STATUS_FORBIDDEN, "You don't have access to this operation");
-    if (db_bool(rows, 0, "is_deleted"))
+    if (db_bool(rows, row, "is_deleted"))
         return fail(sc, STATUS_FORBIDDEN, "The collection of this operation was deleted");
-    *out = rows;
-    rows = NULL;
     return STATUS_OK;
 }
 
+/* The statement of those that open, for one who is known. */
 static enum status read_state(struct scope *sc, struct page_job *j, struct lookup_tools *tools)
 {
     scoped(PGresult) *rows = NULL;
-    enum status s = find_operation(sc, tools, j->target, j->user_id, &rows);
+    enum status s = db_run_kept(sc, tools->db, SQL_RELAY_OPEN, &rows,
+                                arena_printf(&sc->arena, "{%lld}", (long long)j->user_id), "{NULL}", "{NULL}", "{NULL}",
+                                arena_printf(&sc->arena, "{%s}", j->target));
+    if (s == STATUS_OK)
+        s = lookup_may_watch(sc, rows, 0, j->target);
     if (s == STATUS_OK) {
         frame_unref(j->state); /* older */
         j->state = lookup_state_frame(rows, 0);
@@ -343,40 +339,9 @@ struct check_job {
     struct job job;
     struct hub *hub;
     char *channel, *stream;
-    unsigned number;
-    char operation_id[37]; /* "" = a user's channel */
-    char *users, *keys;    /* bigint[] of those who watch it, and of the API keys they came with */
-    char *may_see;         /* ",1:0,5:7," of those who still may; NULL = not known */
     enum status status;
     struct history_page page;
 };
-
-static void check_watchers(struct scope *sc, struct check_job *j, struct lookup_tools *tools)
-{
-    scoped(PGresult) *rows = NULL;
-    const char *operation_id = j->operation_id[0] ? j->operation_id : NULL;
-    if (db_run(sc, tools->db, SQL_RELAY_MAY_SEE, &rows, operation_id, j->users, j->keys) != STATUS_OK)
-        return;
-    scoped_text list = {0};
-    text_putc(&list, ',');
-    for (int i = 0; i < PQntuples(rows); i++)
-        text_printf(&list, "%s:%s,", PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1));
-    j->may_see = text_take(&list);
-}
-
-enum status lookup_may_stay(struct scope *sc, struct db *db, int64_t user_id, int64_t api_key_id,
-                            bool *out_is_superuser)
-{
-    scoped(PGresult) *rows = NULL;
-    enum status s = db_run(sc, db, SQL_RELAY_MAY_SEE, &rows, NULL,
-                           arena_printf(&sc->arena, "{%lld}", (long long)user_id),
-                           arena_printf(&sc->arena, "{%lld}", (long long)api_key_id));
-    if (s == STATUS_OK && PQntuples(rows) == 0)
-        s = fail(sc, STATUS_FORBIDDEN, "You don't have access any more");
-    if (s == STATUS_OK)
-        *out_is_superuser = db_bool(rows, 0, "is_superuser");
-    return s;
-}
 
 static void run_check(struct job *job, struct lookup_tools *tools)
 {
@@ -384,84 +349,49 @@ static void run_check(struct job *job, struct lookup_tools *tools)
     struct scope sc;
     scope_init(&sc, NULL);
     j->status = history_end(&sc, tools->events, j->stream, &j->page);
-    check_watchers(&sc, j, tools);
     scope_done(&sc);
 }
 
-static struct client *client_of(struct listener *l)
+static void take_end(struct channel *channel, const struct history_page *page)
 {
-    return (struct client *)((char *)l - offsetof(struct client, listener));
+    channel->end = page->end;
+    memcpy(channel->end.epoch, page->epoch, sizeof channel->end.epoch);
+    channel->checked_at_ms = clock_monotonic_ms();
+    for (struct listener *l = channel->first; l; l = l->next)
+        client_checked(client_of(l), &channel->end, false);
+}
+
+static void free_check(struct check_job *j)
+{
+    free(j->channel);
+    free(j->stream);
+    free(j);
 }
 
 static void end_check(struct job *job)
 {
     struct check_job *j = (struct check_job *)job;
     struct channel *channel = channel_find(&j->hub->channels, j->channel);
-    if (channel) {
+    if (channel)
         channel->is_checking = false;
-        if (j->status == STATUS_OK) {
-            channel->end = j->page.end;
-            memcpy(channel->end.epoch, j->page.epoch, sizeof channel->end.epoch);
-            channel->checked_at_ms = clock_monotonic_ms();
-        }
-        for (struct listener *l = channel->first; l; l = l->next) {
-            char id[64];
-            struct client *c = client_of(l);
-            snprintf(id, sizeof id, ",%lld:%lld,", (long long)c->user_id, (long long)c->api_key_id);
-            if (j->may_see && c->asked_check == j->number && !strstr(j->may_see, id))
-                client_close(c, 1008,
-                             j->operation_id[0] ? "You don't have access to this operation"
-                                                : "You don't have access any more");
-            else if (j->status == STATUS_OK)
-                client_checked(c, &channel->end, false);
-        }
-    }
-    free(j->channel);
-    free(j->stream);
-    free(j->users);
-    free(j->keys);
-    free(j->may_see);
-    free(j);
-}
-
-static char *ids_of_watchers(struct channel *channel, bool of_keys)
-{
-    struct text ids = {0};
-    for (struct listener *l = channel->first; l; l = l->next) {
-        const struct client *c = client_of(l);
-        text_printf(&ids, "%c%lld", ids.len ? ',' : '{', (long long)(of_keys ? c->api_key_id : c->user_id));
-    }
-    text_putc(&ids, '}');
-    return text_take(&ids);
+    if (channel && j->status == STATUS_OK)
+        take_end(channel, &j->page);
+    free_check(j);
 }
 
 bool lookup_check(struct hub *hub, struct channel *channel)
 {
     struct scope sc;
     scope_init(&sc, NULL);
-    const struct client *any = client_of(channel->first);
     struct check_job *j = must_calloc(1, sizeof *j);
     j->job = (struct job){.run = run_check, .end = end_check};
     j->hub = hub;
     j->status = STATUS_UNAVAILABLE;
     j->channel = must_strdup(channel->node.name);
-    j->stream = must_strdup(hub_stream_name(&sc, any));
+    j->stream = must_strdup(hub_stream_name(&sc, client_of(channel->first)));
     scope_done(&sc);
-    if (any->kind == WS_OPERATION)
-        snprintf(j->operation_id, sizeof j->operation_id, "%.36s", any->target);
-    j->number = ++hub->last_check; /* who joins from now on was looked at when it opened */
-    for (struct listener *l = channel->first; l; l = l->next)
-        client_of(l)->asked_check = j->number;
-    j->users = ids_of_watchers(channel, false);
-    j->keys = ids_of_watchers(channel, true);
-    channel->is_checking = true;
-    if (lookup_submit(hub->lookup, &j->job, false))
-        return true;
-    channel->is_checking = false;
-    free(j->channel);
-    free(j->stream);
-    free(j->users);
-    free(j->keys);
-    free(j);
-    return false;
+    channel->is_checking = lookup_submit(hub->lookup, &j->job, false);
+    if (!channel->is_checking)
+        free_check(j);
+    return channel->is_checking;
 }

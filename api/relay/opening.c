@@ -7,7 +7,7 @@
 #include "api/relay/hub.h"
 
 #include "api/auth.h"
-#include "api/relay/rate.h"
+#include "api/rate.h"
 #include "build/queries.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -159,19 +159,16 @@ static enum status ask_database(struct scope *sc, const struct batch_job *j, str
 
 static void take_operation(struct scope *sc, struct opening *o, const PGresult *rows, int row)
 {
-    if (!db_text(rows, row, "uuid")) {
-        refuse(o, STATUS_NOT_FOUND, "not_found", arena_printf(&sc->arena, "Operation '%s' not found", o->target));
-    } else if (!db_bool(rows, row, "may_see")) {
-        refuse(o, STATUS_FORBIDDEN, "no_access", "You don't have access to this operation");
-    } else if (db_bool(rows, row, "is_deleted")) {
-        refuse(o, STATUS_FORBIDDEN, "no_access", "The collection of this operation was deleted");
-    } else {
-        const char *collection = db_text(rows, row, "collection_uuid");
-        snprintf(o->answer.collection_id, sizeof o->answer.collection_id, "%s", collection ? collection : "");
-        o->answer.operation_type = relay_operation_type(db_text(rows, row, "type"));
-        o->answer.is_announced = db_bool(rows, row, "is_announced");
-        o->answer.state = lookup_state_frame(rows, row);
+    enum status s = lookup_may_watch(sc, rows, row, o->target);
+    if (s != STATUS_OK) {
+        refuse_by_scope(o, sc, s, s == STATUS_NOT_FOUND ? "not_found" : "no_access");
+        return;
     }
+    const char *collection = db_text(rows, row, "collection_uuid");
+    snprintf(o->answer.collection_id, sizeof o->answer.collection_id, "%s", collection ? collection : "");
+    o->answer.operation_type = relay_operation_type(db_text(rows, row, "type"));
+    o->answer.is_announced = db_bool(rows, row, "is_announced");
+    o->answer.state = lookup_state_frame(rows, row);
 }
 
 static void take_row(struct scope *sc, struct opening *o, const PGresult *rows, int row)

@@ -29,11 +29,6 @@ struct recent_job {
     struct history_page page;
 };
 
-static struct client *client_of(struct listener *l)
-{
-    return (struct client *)((char *)l - offsetof(struct client, listener));
-}
-
 static void forget_whole(struct recent *r)
 {
     for (int i = 0; i < FRAME_FORMATS; i++) {

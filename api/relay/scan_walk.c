@@ -145,7 +145,7 @@ static enum status run(struct scope *sc, struct scan *scan)
 {
     bool has_claim = false;
     bool is_superuser = false;
-    enum status s = lookup_may_stay(sc, scan->tools->db, scan->claim.user_id, scan->api_key_id, &is_superuser);
+    enum status s = access_user(sc, scan->tools->db, scan->claim.user_id, scan->api_key_id, &is_superuser);
     scan->is_superuser = scan->is_superuser && is_superuser; /* of when it opened, and still */
     if (s == STATUS_OK)
         s = claim(sc, scan, &has_claim);

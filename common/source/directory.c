@@ -1,5 +1,7 @@
 #include "common/source/directory.h"
 
+#include "common/beneath.h"
+
 #include "common/source/glob.h"
 
 #include <dirent.h>
@@ -10,10 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MOST_DEPTH = 64, MOST_TRIES = 16, HASH_STEP_BYTES = 1 << 17 };
+enum { MOST_DEPTH = 64, HASH_STEP_BYTES = 1 << 17 };
 
 DEFINE_SCOPED(DIR, closedir)
 
@@ -27,20 +28,6 @@ struct place {
 static const struct place nowhere = {.root_fd = -1, .root = "/", .below = "."};
 
 /* ---- resolving ---- */
-
-/* Resolves below `at` only, in the kernel, so nothing can be swapped for a link between a check and the use of it. */
-static int open_beneath(int at, const char *name, int flags, uint64_t more_resolve)
-{
-    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | more_resolve};
-    long fd = -1;
-    for (int i = 0; i < MOST_TRIES; i++) { /* EAGAIN: a rename elsewhere made the kernel unsure about a ".." */
-        fd = syscall(SYS_openat2, at, name, &how, sizeof how);
-        if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
-            break;
-    }
-    return (int)fd;
-}
 
 static bool is_share_gone(int error)
 {

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 struct rate {
-    int64_t burst, interval_us;
+    int64_t burst, interval;
 };
 
 /* `count` in `period_us`, all of them at once if need be. A count of 0 or less means one. */

@@ -1,4 +1,4 @@
-#include "api/relay/rate.h"
+#include "api/rate.h"
 
 #include "common/base.h"
 #include "common/scope.h"
@@ -25,16 +25,16 @@ struct rate_table {
 struct rate rate_of(int64_t count, int64_t period_us)
 {
     int64_t n = count > 0 ? count : 1, interval = period_us / n;
-    return (struct rate){.burst = n, .interval_us = interval > 0 ? interval : 1};
+    return (struct rate){.burst = n, .interval = interval > 0 ? interval : 1};
 }
 
 int64_t rate_step(const struct rate *rate, int64_t now_us, int64_t *tat_us)
 {
     int64_t tat = *tat_us > now_us ? *tat_us : now_us;
-    int64_t wait = tat - (rate->burst - 1) * rate->interval_us - now_us;
+    int64_t wait = tat - (rate->burst - 1) * rate->interval - now_us;
     if (wait > 0)
         return wait;
-    *tat_us = tat + rate->interval_us;
+    *tat_us = tat + rate->interval;
     return 0;
 }
 
