@@ -1,6 +1,6 @@
 /* Rates, the gate before the relay, and the labels of what it counts: on given clocks. */
-#include "api/relay/gate.h"
 #include "api/rate.h"
+#include "api/relay/gate.h"
 #include "api/relay/relay_metrics.h"
 #include "common/metrics.h"
 
